@@ -1,0 +1,22 @@
+"""build_tables in plain torch: a stable sort."""
+
+import torch
+
+from truffle.kernels.contract import Needs
+from truffle.kernels.registry import implements
+
+
+@implements("build_tables", "reference", Needs(device="any"))
+def build_tables(
+    codes: torch.Tensor,
+    offsets: torch.Tensor,
+    ids: torch.Tensor,
+    *,
+    K: int,
+    threads: int = 1,
+    isa: str = "auto",
+) -> None:
+    ordered, order = codes.int().sort(dim=-1, stable=True)
+    ids.copy_(order)
+    buckets = torch.arange((1 << K) + 1, dtype=torch.int32, device=codes.device)
+    offsets.copy_(torch.searchsorted(ordered, buckets.expand_as(offsets).contiguous()))

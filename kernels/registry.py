@@ -1,0 +1,180 @@
+"""Finds implementations by file name: `kernels/<operation>/<device>_<technology>.py` registers itself.
+
+    from truffle.kernels import registry
+    retrieve = registry.get("retrieve", "cpu_native")
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from truffle.kernels.contract import Needs, OpContract
+
+log = logging.getLogger(__name__)
+
+# The order in which "auto" tries implementations on each device.
+PREFERENCE = {
+    "cpu": ("cpu_native", "cpu_numba", "reference"),
+    "cuda": ("gpu_triton", "gpu_cupy", "reference"),
+}
+
+
+class Unusable(RuntimeError):
+    """The implementation asked for cannot run here, or does not exist."""
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to compute an operation. Calling it checks the arguments; `function` does not."""
+
+    op: str
+    name: str
+    function: Callable[..., None]
+    needs: Needs
+    refuses: Callable[[dict[str, Any]], str | None]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Run on the contract's arguments.
+
+        Raises:
+            ArgumentError: an argument breaks the contract.
+            Unusable: this implementation refuses these arguments.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        contract(self.op).validate(bound.arguments)
+        reason = self.refuses(bound.arguments)
+        if reason:
+            raise Unusable(f"{self.op}/{self.name} refuses: {reason}")
+        self.function(*bound.args, **bound.kwargs)
+
+    @functools.cached_property
+    def _signature(self) -> inspect.Signature:
+        return inspect.signature(self.function)
+
+
+_registered: dict[tuple[str, str], Implementation] = {}
+
+
+def implements(
+    op: str,
+    name: str,
+    needs: Needs = Needs(),  # noqa: B008 - frozen
+    refuses: Callable[[dict[str, Any]], str | None] = lambda arguments: None,
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register the decorated function as implementation `name` of `op`; it is returned unchanged.
+
+    `refuses` is given the arguments of a call and returns why they cannot be handled, or None.
+
+    Raises:
+        KeyError: the name is taken.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        if (op, name) in _registered:
+            raise KeyError(f"{op}/{name} is registered already")
+        _registered[op, name] = Implementation(op, name, function, needs, refuses)
+        return function
+
+    return register
+
+
+def _folders() -> list[Path]:
+    import truffle.kernels
+
+    return [Path(folder) for folder in truffle.kernels.__path__]
+
+
+@functools.cache
+def ops() -> tuple[str, ...]:
+    """Names of all operations."""
+    return tuple(sorted({path.parent.name for folder in _folders() for path in folder.glob("*/contract.py")}))
+
+
+def _require_op(op: str) -> None:
+    if op not in ops():
+        raise KeyError(f"unknown operation {op!r}; known: {', '.join(ops())}")
+
+
+@functools.cache
+def contract(op: str) -> OpContract:
+    """The contract of an operation.
+
+    Raises:
+        KeyError: no such operation.
+    """
+    _require_op(op)
+    return importlib.import_module(f"truffle.kernels.{op}.contract").CONTRACT
+
+
+@functools.cache
+def names(op: str) -> tuple[str, ...]:
+    """Names of the implementations of `op`, usable or not, the reference first."""
+    _require_op(op)
+    stems = {path.stem for folder in _folders() for path in (folder / op).glob("*.py")} - {"contract"}
+    return tuple(sorted(stems, key=lambda stem: (stem != "reference", stem)))
+
+
+def why_not(op: str, name: str) -> str | None:
+    """Why implementation `name` of `op` cannot run here, or None when it can."""
+    if name not in names(op):
+        return f"there is no {op}/{name}"
+    try:
+        importlib.import_module(f"truffle.kernels.{op}.{name}")
+    except ImportError as error:
+        return f"cannot be imported: {error}"
+    needs = _registered[op, name].needs
+    missing = [package for package in needs.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        extra = f" (pip install 'truffle-attention[{needs.extra}]')" if needs.extra else ""
+        return f"needs {', '.join(missing)}{extra}"
+    if needs.device == "cuda" and not _cuda_or_interpreter(name):
+        return "needs a CUDA device"
+    return None
+
+
+def _cuda_or_interpreter(name: str) -> bool:
+    import os
+
+    import torch
+
+    interpreted = name == "gpu_triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    return interpreted or torch.cuda.is_available()
+
+
+def usable(op: str) -> dict[str, str | None]:
+    """Each implementation of `op`, with None where it runs here and the reason where it does not."""
+    return {name: why_not(op, name) for name in names(op)}
+
+
+def get(op: str, name: str = "auto", device: str = "cpu") -> Implementation:
+    """The implementation `name` of `op`, or the best usable one on `device` for ``"auto"``.
+
+    Raises:
+        KeyError: no such operation.
+        Unusable: it cannot run here; the message says why, and which can.
+    """
+    if name == "auto":
+        return _pick(op, device)
+    reason = why_not(op, name)
+    if reason:
+        others = [other for other, problem in usable(op).items() if problem is None]
+        raise Unusable(f"{op}/{name} is not usable: {reason}; usable here: {', '.join(others)}")
+    return _registered[op, name]
+
+
+@functools.cache
+def _pick(op: str, device: str) -> Implementation:
+    for name in PREFERENCE[device]:
+        if why_not(op, name) is None:
+            log.info("%s: auto took %s", op, name)
+            return _registered[op, name]
+    raise Unusable(f"no implementation of {op} is usable on {device}: {usable(op)}")

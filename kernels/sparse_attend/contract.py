@@ -1,0 +1,132 @@
+"""sparse_attend: attention over sampled keys, each weighted by the inverse of its inclusion probability."""
+
+from __future__ import annotations
+
+import torch
+
+from truffle.kernels.checks import TensorSpec, expect
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.contract import Arguments, Case, OpContract
+from truffle.kernels.store import Store
+
+RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3}
+LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3}
+
+
+def arguments(case: Case) -> Arguments:
+    s = case.sizes
+    B, H, Hkv, d = s["B"], s["H"], s["Hkv"], s["d"]
+    generator = torch.Generator().manual_seed(case.seed)
+    dtype = getattr(torch, s.get("dtype", "float32"))
+    q = torch.randn(B, H, d, generator=generator) * s.get("query_scale", 1.0)
+    center = torch.randn(B, Hkv, d, generator=generator) if s.get("law", True) else None
+    stores, capacity = [], max(max(s["keys"]), 1)
+    for request, n in enumerate(s["keys"]):
+        keys, values = torch.randn(2, Hkv, n, d, generator=generator)
+        if s.get("special") and n > 3:
+            keys[:, 0] = 0.0
+            keys[:, 1] = center[request] if center is not None else 0.0
+            keys[:, 2] = q[request, 0] * 3
+        mean = center[request] if center is not None else torch.zeros(Hkv, d)
+        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values, mean))
+    ids = torch.full((B * H, capacity), -1, dtype=torch.int32)
+    count = torch.zeros(B * H, dtype=torch.int32)
+    for row in range(B * H):
+        n = s["keys"][row // H]
+        chosen = torch.randperm(n, generator=generator)[: (row * 7) % (n + 1) if s.get("ragged") else n]
+        ids[row, : len(chosen)] = chosen.int()
+        count[row] = len(chosen)
+    return {
+        "q": q.to(dtype),
+        "stores": stores,
+        "ids": ids,
+        "count": count,
+        "center": center,
+        "law": CollisionLaw(**s.get("law", {"K": 8, "L": 75})) if center is not None else None,
+        "log_weight": None if center is not None else -3 * torch.rand(B * H, capacity, generator=generator),
+        "out": torch.full((B, H, d), torch.nan),
+        "lse": torch.full((B, H), torch.nan),
+        "scale": d**-0.5,
+    }
+
+
+def check(arguments: Arguments, sizes: dict[str, int]) -> None:
+    stores, law = arguments["stores"], arguments["law"]
+    expect(len(stores) == sizes["B"], "stores", f"one store a request, B = {sizes['B']}", len(stores))
+    by_weight = law is None and arguments["center"] is None and arguments["log_weight"] is not None
+    by_law = law is not None and arguments["center"] is not None and arguments["log_weight"] is None
+    expect(by_weight or by_law, "law", "either law and center, or log_weight", "both, neither or half")
+    expect(sizes["H"] % sizes.get("Hkv", sizes["H"]) == 0, "center", "Hkv that divides H", sizes.get("Hkv"))
+    for request, store in enumerate(stores):
+        name = f"stores[{request}]"
+        expect(store.head_dim == sizes["d"], name, f"head_dim {sizes['d']}", store.head_dim)
+        Hkv = store.rows.shape[0]
+        expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
+        expect(Hkv == sizes.get("Hkv", Hkv), name, f"{sizes.get('Hkv')} key/value heads as in center", Hkv)
+        expect(store.rows.dtype == stores[0].rows.dtype, name, f"{stores[0].rows.dtype}", store.rows.dtype)
+    counts = arguments["count"]
+    low, high = int(counts.min()), int(counts.max())
+    expect(low >= 0 and high <= sizes["capacity"], "count", f"0 to capacity {sizes['capacity']}", (low, high))
+
+
+def compare(got: Arguments, want: Arguments) -> str | None:
+    dtype = str(want["stores"][0].rows.dtype).removeprefix("torch.")
+    if not torch.isfinite(got["out"]).all():
+        return "out holds NaN or infinity"
+    empty = want["lse"] == -torch.inf
+    if not torch.equal(got["lse"] == -torch.inf, empty):
+        return "lse is -inf for other heads than those with an empty sample"
+    error = (got["out"] - want["out"]).norm() / want["out"].norm().clamp_min(1e-30)
+    if error > RELATIVE_RMS[dtype]:
+        return f"out differs by {error:.2e} (relative RMS), tolerance {RELATIVE_RMS[dtype]:.0e}"
+    difference = (got["lse"] - want["lse"])[~empty].abs().max() if (~empty).any() else torch.tensor(0.0)
+    if difference > LSE_ABSOLUTE[dtype]:
+        return f"lse differs by {difference:.2e}, tolerance {LSE_ABSOLUTE[dtype]:.0e}"
+    return None
+
+
+def bytes_moved(arguments: Arguments) -> int:
+    """Rows of the sampled keys and their ids, once a query head."""
+    store = arguments["stores"][0]
+    row_bytes = store.rows.shape[2] * store.rows.element_size()
+    weights = 4 if arguments["log_weight"] is not None else 0
+    return int(arguments["count"].sum()) * (row_bytes + 4 + weights)
+
+
+CONTRACT = OpContract(
+    name="sparse_attend",
+    formula="""a_i = scale * q.k_i - ln u_i;  lse = ln sum_i exp(a_i);  out = sum_i exp(a_i - lse) v_i
+
+    over i in ids[b*H + h, :count[b*H + h]] (MagicPIG, arXiv 2410.16179, Eq. 9 and 11). Either `law` gives
+    ln u_i from cos_i = (q.k_i - q.center) / (|q| |k_i - center|), with both factors of a zero norm giving
+    cos 0, or `log_weight` [B*H, capacity] holds ln u_i. An empty sample gives out = 0 and lse = -inf. An id
+    outside the store raises IndexError.
+    """,
+    tensors={
+        "q": TensorSpec("B H d", ("float32", "bfloat16")),
+        "ids": TensorSpec("B*H capacity", ("int32",)),
+        "count": TensorSpec("B*H", ("int32",)),
+        "center": TensorSpec("B Hkv d", ("float32",), optional=True),
+        "log_weight": TensorSpec("B*H capacity", ("float32",), optional=True),
+        "out": TensorSpec("B H d", ("float32",), output=True),
+        "lse": TensorSpec("B H", ("float32",), output=True),
+    },
+    arguments=arguments,
+    check=check,
+    compare=compare,
+    bytes_moved=bytes_moved,
+    cases=(
+        Case("one_key", {"B": 1, "H": 1, "Hkv": 1, "d": 64, "keys": [1]}),
+        Case("groups_of_3", {"B": 1, "H": 9, "Hkv": 3, "d": 64, "keys": [201], "ragged": True}, seed=1),
+        Case("bf16", {"B": 2, "H": 8, "Hkv": 2, "d": 128, "keys": [150, 33], "dtype": "bfloat16"}, seed=2),
+        Case("empty", {"B": 2, "H": 2, "Hkv": 1, "d": 64, "keys": [0, 17]}, seed=3),
+        Case("not_16", {"B": 1, "H": 17, "Hkv": 1, "d": 64, "keys": [31], "ragged": True}, seed=4),
+        Case("weights", {"B": 2, "H": 4, "Hkv": 4, "d": 128, "keys": [99, 64], "law": None}, seed=5),
+        Case("special", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [40], "special": True}, seed=6),
+        Case("huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0}, seed=7),
+        Case("d80", {"B": 1, "H": 2, "Hkv": 2, "d": 80, "keys": [50]}, seed=8),
+        Case("d96_bf16", {"B": 1, "H": 4, "Hkv": 1, "d": 96, "keys": [70], "dtype": "bfloat16"}, seed=9),
+        Case("K16", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 16, "L": 1, "min_hits": 1}}, 10),
+        Case("ball", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 12, "L": 60, "ball": 1}}, 11),
+    ),
+)

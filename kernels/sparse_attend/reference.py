@@ -1,0 +1,50 @@
+"""sparse_attend in plain torch, float64, one head at a time."""
+
+from collections.abc import Sequence
+
+import torch
+
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.registry import implements
+from truffle.kernels.store import Store
+
+
+@implements("sparse_attend", "reference")
+def sparse_attend(
+    q: torch.Tensor,
+    stores: Sequence[Store],
+    ids: torch.Tensor,
+    count: torch.Tensor,
+    center: torch.Tensor | None,
+    law: CollisionLaw | None,
+    log_weight: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    *,
+    scale: float,
+    threads: int = 1,
+    isa: str = "auto",
+) -> None:
+    B, H, _ = q.shape
+    for b in range(B):
+        store, group = stores[b], H // stores[b].rows.shape[0]
+        for h in range(H):
+            row, g = b * H + h, h // group
+            chosen = ids[row, : count[row]].long()
+            if chosen.numel() == 0:
+                out[b, h], lse[b, h] = 0.0, -torch.inf
+                continue
+            if chosen.min() < 0 or chosen.max() >= store.length:
+                raise IndexError(f"ids: expected rows below {store.length}, got {chosen.max()} in row {row}")
+            query, keys = q[b, h].double(), store.keys[g, chosen].double()
+            products = keys @ query
+            if law is not None and center is not None:
+                norms = store.norms[g, chosen].double() * query.norm()
+                cosine = torch.where(norms > 0, (products - query @ center[b, g].double()) / norms, 0.0)
+                log_u = torch.from_numpy(law.log_inclusion(cosine.numpy()))
+            else:
+                log_u = log_weight[row, : len(chosen)].double()
+            logits = scale * products - log_u
+            total = logits.logsumexp(0)
+            lse[b, h] = total
+            out[b, h] = (logits - total).exp() @ store.values[g, chosen].double()

@@ -1,0 +1,56 @@
+"""Every implementation of every operation against the reference, on every case and instruction set."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from truffle.kernels import registry
+from truffle.kernels.contract import Arguments
+
+
+def runs() -> list:
+    found = []
+    for op in registry.ops():
+        for name in registry.names(op):
+            reason = registry.why_not(op, name)
+            isas = ("auto",) if reason else ("auto", *registry.get(op, name).needs.isas)
+            for isa in isas:
+                for case in registry.contract(op).cases:
+                    marks = [pytest.mark.skip(reason=f"{op}/{name}: {reason}")] if reason else []
+                    identity = f"{op}-{name}-{isa}-{case.name}"
+                    found.append(pytest.param(op, name, isa, case, marks=marks, id=identity))
+    return found
+
+
+@pytest.mark.parametrize(("op", "name", "isa", "case"), runs())
+@pytest.mark.parametrize("threads", [1, 3])
+def test_agrees_with_the_reference(op, name, isa, case, threads):
+    implementation = registry.get(op, name)
+    contract = registry.contract(op)
+    want = contract.arguments(case)
+    got = on_device(contract.arguments(case), implementation.needs.device)
+    registry.get(op, "reference")(**want)
+    implementation(**got, threads=threads, isa=isa)
+    problem = contract.compare(on_device(got, "cpu"), want)
+    assert problem is None, problem
+
+
+@pytest.mark.parametrize("op", registry.ops())
+def test_compare_notices_untouched_outputs(op):
+    contract = registry.contract(op)
+    case = contract.cases[1]
+    want = contract.arguments(case)
+    registry.get(op, "reference")(**want)
+    assert contract.compare(contract.arguments(case), want) is not None
+
+
+def on_device(arguments: Arguments, device: str) -> Arguments:
+    target = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
+    moved = copy.copy(arguments)
+    for key, value in arguments.items():
+        if isinstance(value, torch.Tensor):
+            moved[key] = value.to(target)
+    return moved
