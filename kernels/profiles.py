@@ -1,0 +1,156 @@
+"""Figures of graphics cards that need not be present: one JSON file a card, with the source of every figure.
+
+    card = profiles.load("4090")
+    card.memory_bandwidth_bytes_per_s.value, card.memory_bandwidth_bytes_per_s.kind
+
+Files in `~/.config/truffle/profiles` (or under `XDG_CONFIG_HOME`) are read first, so that a user can correct
+a card or add one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+FOLDER = Path(__file__).parent / "profiles"
+
+
+class ProfileError(ValueError):
+    """A card is not known, or its file is not a profile."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(Frozen):
+    """A number and how it came about; `assumed` figures hold for cards like this one, not for this one."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    kind: Literal["datasheet", "derived", "measured", "assumed"]
+    source: str = Field(min_length=1)
+
+
+class Share(Figure):
+    """The part of a peak that programs attain."""
+
+    value: float = Field(gt=0, le=1)
+
+
+class Link(Frozen):
+    """A PCI Express link: generation and lanes."""
+
+    gen: int = Field(ge=3, le=6)
+    width: Literal[1, 2, 4, 8, 16]
+
+
+class TensorCores(Frozen):
+    """What the arithmetic peak is made of: `count * flops_per_clock * boost_hz`, without sparsity."""
+
+    count: int
+    flops_per_clock: int
+    boost_hz: float
+
+
+class GpuProfile(Frozen):
+    """One card, in bytes, seconds and FLOP/s: peaks first, then the factors that were seen or are assumed.
+
+    Attributes:
+        id: the file's name.
+        nvml_names: regular expressions that match the whole name NVML gives the card, in any case.
+        memory_bytes: what programs see, so without the part that inline ECC keeps.
+        bf16_flops_per_s: dense, FP32 accumulation, with inputs of `matmul_dtype`.
+        link_bandwidth_bytes_per_s: PCIe, one way, after line coding.
+        memory_efficiency, flops_efficiency, link_efficiency: attained share of the peaks above.
+        launch_latency_s: one kernel after another in a stream.
+        link_latency_s: one small pinned copy, waited for.
+    """
+
+    id: str
+    name: str
+    aliases: tuple[str, ...]
+    nvml_names: tuple[str, ...]
+    compute_capability: tuple[int, int]
+    matmul_dtype: Literal["bf16", "fp16"]
+    link: Link
+    tensor_cores: TensorCores | None
+    memory_bytes: Figure
+    memory_bandwidth_bytes_per_s: Figure
+    bf16_flops_per_s: Figure
+    link_bandwidth_bytes_per_s: Figure
+    memory_efficiency: Share
+    flops_efficiency: Share
+    link_efficiency: Share
+    launch_latency_s: Figure
+    link_latency_s: Figure
+
+    def answers_to(self, name: str) -> bool:
+        """Whether `name` is this card's id or an alias; case, spaces, dashes and underscores do not count."""
+        return _plain(name) in {_plain(own) for own in (self.id, self.name, *self.aliases)}
+
+    def is_card(self, gpu_name: str) -> bool:
+        """Whether NVML calls this card `gpu_name`."""
+        return any(re.fullmatch(pattern, gpu_name.strip(), re.IGNORECASE) for pattern in self.nvml_names)
+
+
+def load(name: str) -> GpuProfile:
+    """The profile with this id or alias.
+
+    Raises:
+        ProfileError: no such card (the message lists those there are), or a file is not a profile.
+    """
+    for profile in _all():
+        if profile.answers_to(name):
+            return profile
+    raise ProfileError(
+        f"gpu: expected one of {', '.join(known())}, got {name!r}; "
+        f"a profile of your own goes into {user_folder()}"
+    )
+
+
+def known() -> tuple[str, ...]:
+    """Ids of all cards."""
+    return tuple(sorted(profile.id for profile in _all()))
+
+
+def matching(gpu_name: str) -> GpuProfile | None:
+    """The profile of the card that NVML calls `gpu_name`, or None."""
+    return next((profile for profile in _all() if profile.is_card(gpu_name)), None)
+
+
+def user_folder() -> Path:
+    """Where a user's own profiles lie."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "truffle/profiles"
+
+
+def read(path: Path) -> GpuProfile:
+    """One profile file.
+
+    Raises:
+        ProfileError: it is not a profile, or its name is not its id.
+    """
+    try:
+        profile = GpuProfile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise ProfileError(f"{path}: {where}: {first['msg']}") from None
+    if profile.id != path.stem:
+        raise ProfileError(f"{path}: id: expected {path.stem!r} as the file is named, got {profile.id!r}")
+    return profile
+
+
+def _all() -> list[GpuProfile]:
+    files = [path for folder in (user_folder(), FOLDER) for path in sorted(folder.glob("*.json"))]
+    profiles: dict[str, GpuProfile] = {}
+    for path in files:
+        profiles.setdefault(path.stem, read(path))
+    return list(profiles.values())
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", name).casefold()
