@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from truffle.kernels.checks import expect
+from truffle.kernels.checks import ArgumentError, expect
 
 # Sums may be reordered, and products fused into them; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
@@ -54,9 +54,9 @@ def address(tensor: torch.Tensor, dtype: torch.dtype, name: str) -> int:
     Raises:
         ArgumentError: another dtype, device or stride order.
     """
-    found = f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
-    fits = tensor.dtype == dtype and tensor.is_contiguous() and tensor.device.type == "cpu"
-    expect(fits, name, f"a contiguous {dtype} tensor on the CPU", found)
+    if tensor.dtype != dtype or not tensor.is_contiguous() or tensor.device.type != "cpu":
+        found = f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
+        raise ArgumentError(f"{name}: expected a contiguous {dtype} tensor on the CPU, got {found}")
     return tensor.data_ptr()
 
 

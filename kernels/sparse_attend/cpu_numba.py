@@ -1,0 +1,216 @@
+"""sparse_attend in Numba: every sample is cut into chunks of keys, attended apart and merged."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+from truffle.kernels.checks import expect
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.contract import Needs
+from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
+from truffle.kernels.registry import implements
+from truffle.kernels.numba_math import exp_below_one, log_inclusion
+from truffle.kernels.store import Store, row_width
+
+CHUNK = 512  # keys a task: enough tasks for all threads, whatever the number of heads
+BLOCK = 64  # keys whose values are read after all their scores: both stay in the first-level cache
+AHEAD = 8  # keys whose rows are on their way while one is scored
+LINE_BYTES = 64
+FLOATS = np.empty(0, np.float32)
+
+
+@implements("sparse_attend", "cpu_numba", Needs(packages=("numba",)))
+def sparse_attend(
+    q: torch.Tensor,
+    stores: Sequence[Store],
+    ids: torch.Tensor,
+    count: torch.Tensor,
+    center: torch.Tensor | None,
+    law: CollisionLaw | None,
+    log_weight: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    *,
+    scale: float,
+    threads: int = 1,
+    isa: str = "auto",
+) -> None:
+    described = np.array([_described(store, stores[0].rows.dtype) for store in stores], np.int64)
+    like = np.empty(0, np.uint16 if stores[0].rows.dtype == torch.bfloat16 else np.float32)
+    table = FLOATS if law is None else law.table
+    centers = np.empty((0, 0, 0), np.float32) if center is None else center.numpy()
+    weights = np.empty((0, 0), np.float32) if log_weight is None else log_weight.numpy()
+    arrays = (bits(q), described, like, ids.numpy(), count.numpy(), centers, table, weights)
+    with launching(threads, isa):
+        wrong = _attend(*arrays, np.float32(scale), out.numpy(), lse.numpy())
+    if wrong >= 0:
+        raise IndexError(f"ids: expected rows of the store, got one outside in row {wrong}")
+
+
+def _described(store: Store, dtype: torch.dtype) -> tuple[int, ...]:
+    Hkv, capacity, width = store.rows.shape
+    expect(width == row_width(store.head_dim, dtype), "stores", "rows [key | value | norm]", f"{width} wide")
+    expect(0 <= store.length <= capacity, "stores", f"a length up to {capacity}", store.length)
+    return address(store.rows, dtype, "stores"), store.length, Hkv, capacity, width
+
+
+@njit(parallel=True, nogil=True, cache=True)
+def _attend(q, stores, like, ids, count, centers, table, weights, scale, out, lse):
+    """Returns a row of `ids` that names a key outside its store, or -1."""
+    _, H, d = q.shape
+    tasks = _cut(count)
+    states = np.empty((len(tasks), d + 2), np.float32)  # running maximum, sum of weights, weighted values
+    fits = np.empty(len(tasks), np.bool_)
+    for task in prange(len(tasks)):
+        row, first, last = tasks[task]
+        b, h = row // H, row % H
+        sample, store = ids[row, first:last], stores[b]
+        fits[task] = _all_below(sample, store[1])
+        if fits[task]:
+            query, g = _widened(q[b, h]), h // (H // store[2])
+            center = centers[b, g] if table.size > 0 else query
+            known = weights[row, first:last] if table.size == 0 else query
+            _attend_chunk(query, store, g, like, sample, center, table, known, scale, states[task])
+    _merge(tasks, states, out.reshape(-1, d), lse.reshape(-1))
+    for task in range(len(tasks)):
+        if not fits[task]:
+            return tasks[task, 0]
+    return -1
+
+
+@njit
+def _cut(count):
+    """Rows of ``(row, first, last)``, in order."""
+    total = 0
+    for row in range(len(count)):
+        total += -(-np.intp(count[row]) // CHUNK)
+    tasks = np.empty((total, 3), np.intp)
+    task = 0
+    for row in range(len(count)):
+        for first in range(0, count[row], CHUNK):
+            tasks[task] = row, first, min(first + CHUNK, count[row])
+            task += 1
+    return tasks
+
+
+@njit
+def _all_below(sample, length):
+    largest = np.uint32(0)
+    for i in range(len(sample)):
+        largest = max(largest, np.uint32(sample[i]))
+    return len(sample) == 0 or largest < length
+
+
+@njit
+def _widened(x):
+    wide = np.empty(len(x), np.float32)
+    for j in range(len(x)):
+        wide[j] = widen(x[j])
+    return wide
+
+
+@njit
+def _attend_chunk(query, store, g, like, sample, center, table, known, scale, state):
+    d, capacity, width = len(query), store[3], store[4]
+    item_bytes = like.itemsize
+    start = store[0] + g * capacity * width * item_bytes
+    rows = array_at(start, capacity * width, like)
+    norms = array_at(start, capacity * width * item_bytes // 4, FLOATS)
+    norm_at, norm_stride = 2 * d * item_bytes // 4, width * item_bytes // 4
+    scores, cosines = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    length, offset = np.sqrt(_dot(query, query)), _dot(query, center)
+    state[0], state[1:] = -np.inf, 0.0
+    for first in range(0, len(sample), BLOCK):
+        size = min(BLOCK, len(sample) - first)
+        for i in range(size):
+            if first + i + AHEAD < len(sample):
+                base = np.intp(sample[first + i + AHEAD]) * width
+                for ahead in range(base, base + width, LINE_BYTES // item_bytes):
+                    prefetch(rows, ahead)
+            base = np.intp(sample[first + i]) * width
+            scores[i] = _dot(query, rows[base : base + d])
+            cosines[i] = norms[np.intp(sample[first + i]) * norm_stride + norm_at]
+        if table.size > 0:
+            _weigh(scores[:size], cosines[:size], length, offset, table, scale)
+        else:
+            for i in range(size):
+                scores[i] = scale * scores[i] - known[first + i]
+        _absorb(scores, sample[first : first + size], rows[d:], width, state)
+
+
+@njit
+def _weigh(scores, norms, length, offset, table, scale):
+    """Scores become logits: ``scale q.k - ln u``."""
+    for i in range(len(scores)):
+        norm = norms[i] * length
+        cosine = (scores[i] - offset) / norm if norm > 0 else np.float32(0)
+        scores[i] = scale * scores[i] - log_inclusion(cosine, table)
+
+
+@njit
+def _absorb(logits, sample, values, width, state):
+    """Add a block of keys to a running state; `logits` has room for the weights of whole groups of four."""
+    highest = state[0]
+    for i in range(len(sample)):
+        highest = max(highest, logits[i])
+    shrink = exp_below_one(state[0] - highest)
+    total = state[1] * shrink
+    for i in range(len(sample)):
+        logits[i] = exp_below_one(logits[i] - highest)
+    for i in range(len(sample)):
+        total += logits[i]
+    state[0], state[1] = highest, total
+    sums, d = state[2:], len(state) - 2
+    for j in range(d):
+        sums[j] *= shrink
+    for i in range(0, len(sample) - 3, 4):
+        _add_four(logits[i : i + 4], sample[i : i + 4], values, width, sums)
+    for i in range(len(sample) // 4 * 4, len(sample)):
+        _add_one(logits[i], values[np.intp(sample[i]) * width :], sums)
+
+
+@njit(fastmath=REORDER)
+def _dot(a, b):
+    total = np.float32(0)
+    for j in range(len(a)):
+        total += a[j] * widen(b[j])
+    return total
+
+
+@njit(fastmath=REORDER)
+def _add_four(w, keys, values, width, sums):
+    v0, v1 = values[np.intp(keys[0]) * width :], values[np.intp(keys[1]) * width :]
+    v2, v3 = values[np.intp(keys[2]) * width :], values[np.intp(keys[3]) * width :]
+    w0, w1, w2, w3 = w[0], w[1], w[2], w[3]
+    for j in range(len(sums)):
+        sums[j] += w0 * widen(v0[j]) + w1 * widen(v1[j]) + w2 * widen(v2[j]) + w3 * widen(v3[j])
+
+
+@njit(fastmath=REORDER)
+def _add_one(weight, value, sums):
+    for j in range(len(sums)):
+        sums[j] += weight * widen(value[j])
+
+
+@njit
+def _merge(tasks, states, out, lse):
+    """Weigh the chunks of each row by their sums; a row without chunks is an empty sample."""
+    out[:], lse[:] = 0.0, -np.inf
+    first = 0
+    while first < len(tasks):
+        row, last = tasks[first, 0], first
+        while last < len(tasks) and tasks[last, 0] == row:
+            last += 1
+        highest = states[first:last, 0].max()
+        total = np.float32(0)
+        for task in range(first, last):
+            weight = np.exp(states[task, 0] - highest)
+            total += weight * states[task, 1]
+            for j in range(out.shape[1]):
+                out[row, j] += weight * states[task, j + 2]
+        for j in range(out.shape[1]):
+            out[row, j] /= total
+        lse[row] = highest + np.log(total)
+        first = last
