@@ -1,7 +1,7 @@
 """hash_codes in Numba: tokens lie in the lanes, so that bits pack and codes store as whole vectors.
 
 A block of tokens is centred, transposed and widened once, stays in the first-level cache, and meets four
-planes at a time: 16 products for every four loads.
+planes at a time in four dimensions at a time: 16 fused products for every eight loads.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def hash_codes(
 
 @njit(parallel=True, nogil=True, cache=True)
 def _hash(x, planes, centers, codes, K):
-    R, n, d = x.shape
+    R, n, _ = x.shape
     L = codes.shape[1]
     blocks = -(-R * n // LANES)
     # Few tokens are shared out by tables, so that a single query still employs every thread.
@@ -67,38 +67,41 @@ def _transposed(x, centers, first):
 @njit
 def _project(panel, planes, column, sums):
     """Fill sums, flat [columns, LANES], with the projections on the planes from `column` on."""
-    d = len(planes)
     columns = len(sums) // LANES
     fours = columns // 4 * 4
     for c in range(0, fours, 4):
-        for k in range(0, d - 3, 4):
-            _four_by_four(panel[k * LANES :], planes[k : k + 4, column + c :], sums[c * LANES :])
-        for k in range(d // 4 * 4, d):
-            for i in range(c, c + 4):
-                _one(panel[k * LANES :], planes[k, column + i], sums[i * LANES :])
+        _add_four(panel, planes[:, column + c : column + c + 4], sums[c * LANES :])
     for c in range(fours, columns):
-        for k in range(d):
-            _one(panel[k * LANES :], planes[k, column + c], sums[c * LANES :])
+        _add_one(panel, planes[:, column + c], sums[c * LANES :], 0)
 
 
 @njit(fastmath=FUSE)
-def _four_by_four(x, w, sums):
-    a0, a1, a2, a3 = w[0, 0], w[1, 0], w[2, 0], w[3, 0]
-    b0, b1, b2, b3 = w[0, 1], w[1, 1], w[2, 1], w[3, 1]
-    c0, c1, c2, c3 = w[0, 2], w[1, 2], w[2, 2], w[3, 2]
-    d0, d1, d2, d3 = w[0, 3], w[1, 3], w[2, 3], w[3, 3]
-    for i in range(LANES):
-        x0, x1, x2, x3 = x[i], x[i + LANES], x[i + 2 * LANES], x[i + 3 * LANES]
-        sums[i] = sums[i] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
-        sums[i + LANES] = sums[i + LANES] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
-        sums[i + 2 * LANES] = sums[i + 2 * LANES] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
-        sums[i + 3 * LANES] = sums[i + 3 * LANES] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+def _add_four(panel, w, sums):
+    """Add the projections on four planes, w [d, 4], four dimensions at a time."""
+    d = len(w)
+    for k in range(0, d - 3, 4):
+        x = panel[k * LANES :]
+        a0, a1, a2, a3 = w[k, 0], w[k + 1, 0], w[k + 2, 0], w[k + 3, 0]
+        b0, b1, b2, b3 = w[k, 1], w[k + 1, 1], w[k + 2, 1], w[k + 3, 1]
+        c0, c1, c2, c3 = w[k, 2], w[k + 1, 2], w[k + 2, 2], w[k + 3, 2]
+        d0, d1, d2, d3 = w[k, 3], w[k + 1, 3], w[k + 2, 3], w[k + 3, 3]
+        for i in range(LANES):
+            x0, x1, x2, x3 = x[i], x[i + LANES], x[i + 2 * LANES], x[i + 3 * LANES]
+            sums[i] = sums[i] + a0 * x0 + a1 * x1 + a2 * x2 + a3 * x3
+            sums[i + LANES] = sums[i + LANES] + b0 * x0 + b1 * x1 + b2 * x2 + b3 * x3
+            sums[i + 2 * LANES] = sums[i + 2 * LANES] + c0 * x0 + c1 * x1 + c2 * x2 + c3 * x3
+            sums[i + 3 * LANES] = sums[i + 3 * LANES] + d0 * x0 + d1 * x1 + d2 * x2 + d3 * x3
+    for plane in range(4):
+        _add_one(panel, w[:, plane], sums[plane * LANES :], d // 4 * 4)
 
 
 @njit(fastmath=FUSE)
-def _one(x, weight, sums):
-    for i in range(LANES):
-        sums[i] += weight * x[i]
+def _add_one(panel, w, sums, first):
+    """Add the projections on one plane, from dimension `first` on."""
+    for k in range(first, len(w)):
+        x, weight = panel[k * LANES :], w[k]
+        for i in range(LANES):
+            sums[i] += weight * x[i]
 
 
 @njit

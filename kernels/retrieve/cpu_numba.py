@@ -22,7 +22,7 @@ PROBLEMS = {
     BAD_OFFSETS: (ArgumentError, "tables: expected offsets rising from 0 to n, got others"),
     BAD_ID: (IndexError, "tables: expected ids below the length of their segment, got a larger one"),
     REPEATED: (ArgumentError, "query_codes: expected distinct codes a table, got a key more than 255 times"),
-    NO_ROOM: (ArgumentError, "tables: expected segments that do not overlap, got more keys than ids has room for"),
+    NO_ROOM: (ArgumentError, "tables: expected segments that do not overlap, got more keys than ids can hold"),
 }
 
 
@@ -53,8 +53,9 @@ def _described(segment: Segment) -> tuple[int, ...]:
     offsets = address(segment.offsets, torch.int32, "tables: offsets")
     ids = address(segment.ids, torch.uint16, "tables: ids")
     Hkv, _, entries = segment.offsets.shape
-    expect(segment.length <= SEGMENT_TOKENS, "tables", f"at most {SEGMENT_TOKENS} keys a segment", segment.length)
-    return offsets, ids, segment.start, segment.length, Hkv, entries
+    n = segment.length
+    expect(n <= SEGMENT_TOKENS, "tables", f"at most {SEGMENT_TOKENS} keys a segment", n)
+    return offsets, ids, segment.start, n, Hkv, entries
 
 
 def _complain(status: np.ndarray) -> None:

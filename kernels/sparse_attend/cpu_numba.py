@@ -9,9 +9,9 @@ from numba import njit, prange
 from truffle.kernels.checks import expect
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Needs
+from truffle.kernels.numba_math import exp_below_one, log_inclusion
 from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
 from truffle.kernels.registry import implements
-from truffle.kernels.numba_math import exp_below_one, log_inclusion
 from truffle.kernels.store import Store, row_width
 
 CHUNK = 512  # keys a task: enough tasks for all threads, whatever the number of heads
