@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
 from truffle.kernels import cgroups, nvml
 from truffle.kernels.cgroups import read
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from truffle.bench import environment, records
 from truffle.kernels.checks import ArgumentError
 

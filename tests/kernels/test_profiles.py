@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+
 from truffle.kernels import profiles
 
 CARDS = {path.stem: profiles.read(path) for path in sorted(profiles.FOLDER.glob("*.json"))}

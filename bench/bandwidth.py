@@ -1,0 +1,176 @@
+"""How fast this host moves memory: the calibration file that the tuner's `--host FILE` takes.
+
+    calibration = bandwidth.calibrate()
+    calibration.save("host.json")
+    bandwidth.HostCalibration.load("host.json").rates[-1].gather_256_bytes_per_s.p50
+
+Sampled attention reads scattered rows, so gathers of 256 and 512 bytes (a key, or a key and its value, of 128
+bf16 or float32 numbers) stand beside the streams of McCalpin's STREAM, which overstate what it gets.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ValidationError
+
+from truffle.bench import device_bandwidth
+from truffle.bench.device_bandwidth import DeviceRates
+from truffle.bench.environment import environment
+from truffle.bench.records import write_atomically
+from truffle.bench.spread import Frozen, Spread, durations_s
+from truffle.kernels import hardware
+from truffle.kernels.checks import ArgumentError, expect
+
+GATHERED_BYTES = 64 << 20
+MATMUL_SIZE = 512
+
+
+class HostRates(Frozen):
+    """What `threads` threads attain together; bytes as the program counts them, without write-allocation."""
+
+    threads: int
+    read_bytes_per_s: Spread
+    copy_bytes_per_s: Spread
+    triad_bytes_per_s: Spread
+    gather_256_bytes_per_s: Spread
+    gather_512_bytes_per_s: Spread
+    matmul_flops_per_s: Spread
+
+
+class HostCalibration(Frozen):
+    """Rates of one host by thread count, and of its CUDA device if there is one.
+
+    Attributes:
+        created: ISO 8601, UTC.
+        cpu, memory_limit_bytes: as `hardware.detect` saw them.
+        buffer_bytes: memory that the rates were measured over.
+        rates: by ascending thread count.
+        measured_on: system and library versions.
+    """
+
+    schema_version: Literal[1] = 1
+    created: str
+    cpu: hardware.Cpu
+    memory_limit_bytes: int | None
+    buffer_bytes: int
+    rates: tuple[HostRates, ...]
+    device: DeviceRates | None
+    measured_on: dict[str, str]
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON; the file is replaced whole or not at all."""
+        write_atomically(Path(path), self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> HostCalibration:
+        """Read what `save` wrote.
+
+        Raises:
+            ArgumentError: it is not a calibration of this schema version.
+        """
+        try:
+            return cls.model_validate_json(Path(path).read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "file"
+            raise ArgumentError(f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}") from None
+
+
+def calibrate(threads_list: Sequence[int] | None = None, seconds: float = 12.0) -> HostCalibration:
+    """Measure this host for about `seconds`, and the CUDA device for a quarter as long.
+
+    Args:
+        threads_list: thread counts; powers of two up to the usable CPUs, and all of them, where None.
+
+    Raises:
+        ArgumentError: more threads than this process may use, or none.
+    """
+    here = hardware.detect()
+    counts = sorted(set(threads_list or default_threads(here.cpu)))
+    buffer_bytes = buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
+    rates = tuple(host_rates(threads, buffer_bytes, seconds / len(counts)) for threads in counts)
+    around = environment()
+    return HostCalibration(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        cpu=here.cpu,
+        memory_limit_bytes=here.memory_limit_bytes,
+        buffer_bytes=buffer_bytes,
+        rates=rates,
+        device=device_bandwidth.measure(seconds / 4),
+        measured_on={"os": around["os"], "python": around["python"], **around["packages"]},
+    )
+
+
+def default_threads(cpu: hardware.Cpu) -> list[int]:
+    """Powers of two below the usable CPUs, the usable cores, and the usable CPUs."""
+    powers = {1 << power for power in range(cpu.usable_cpus.bit_length()) if 1 << power < cpu.usable_cpus}
+    return sorted(powers | {cpu.usable_cores, cpu.usable_cpus})
+
+
+def buffer_size(cache_bytes: int | None, memory_limit_bytes: int | None) -> int:
+    """Bytes for three arrays of four times the outermost caches: 96 MiB to 1 GiB, and an eighth of memory."""
+    wanted = min(max(12 * (cache_bytes or 0), 96 << 20), 1 << 30, (memory_limit_bytes or 1 << 33) // 8)
+    return wanted // 4096 * 4096
+
+
+def host_rates(threads: int, buffer_bytes: int, seconds: float) -> HostRates:
+    """Rates with `threads` threads over `buffer_bytes` (a multiple of 512), in about `seconds`.
+
+    Raises:
+        ArgumentError: more threads than this process may use, or none.
+    """
+    import numba
+    import torch
+
+    most = numba.config.NUMBA_NUM_THREADS
+    expect(1 <= threads <= most, "threads", f"1 to {most}, the CPUs this process may use", threads)
+    before = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(threads)
+    torch.set_num_threads(threads)
+    try:
+        work = _work(threads, buffer_bytes)
+        spreads = {
+            name: Spread.rate(amount, durations_s(run, seconds / len(work))) for name, (amount, run) in work.items()
+        }
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
+    return HostRates(threads=threads, **spreads)
+
+
+def _work(threads: int, buffer_bytes: int) -> dict[str, tuple[float, Callable[[], Any]]]:
+    """By field of HostRates: the bytes or operations of a call, and the call."""
+    import torch
+
+    from truffle.bench import stream_numba
+
+    words = _buffer(buffer_bytes)
+    a, b, c = words[: words.size // 3 * 3].view(np.float64).reshape(3, -1)
+    sums = np.empty(8 * threads, np.uint64)
+    left, right = torch.rand(2, MATMUL_SIZE, MATMUL_SIZE)
+    product = torch.empty_like(left)
+    work: dict[str, tuple[float, Callable[[], Any]]] = {
+        "read_bytes_per_s": (words.nbytes, lambda: stream_numba.read(words, sums)),
+        "copy_bytes_per_s": (2 * a.nbytes, lambda: stream_numba.copy(a, b)),
+        "triad_bytes_per_s": (3 * a.nbytes, lambda: stream_numba.triad(a, b, 3.0, c)),
+        "matmul_flops_per_s": (2 * MATMUL_SIZE**3, lambda: torch.mm(left, right, out=product)),
+    }
+    for row_bytes in (256, 512):
+        rows = words.reshape(-1, row_bytes // 8)
+        ids = np.random.default_rng(0).integers(0, len(rows), min(GATHERED_BYTES, buffer_bytes) // row_bytes)
+        run = functools.partial(stream_numba.gather, rows, ids, sums)
+        work[f"gather_{row_bytes}_bytes_per_s"] = (ids.size * row_bytes, run)
+    return work
+
+
+def _buffer(size_bytes: int) -> np.ndarray:
+    """Memory as torch hands it out, the way the key/value store gets it, touched first by all threads."""
+    import torch
+
+    return torch.empty(size_bytes, dtype=torch.uint8).fill_(1).numpy().view(np.uint64)

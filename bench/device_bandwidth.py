@@ -1,0 +1,114 @@
+"""Rates of the CUDA device and of the link to it, from pinned host memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from truffle.bench.spread import Frozen, Spread, durations_s
+
+LINK_SIZES_BYTES = tuple(1 << power for power in (10, 14, 16, 18, 20, 22, 24, 26, 28))
+LAUNCHES = 200
+
+
+class LinkPoint(Frozen):
+    """One pinned copy of `size_bytes`, from its call until the host knows that it is done."""
+
+    direction: Literal["h2d", "d2h"]
+    size_bytes: int
+    latency_s: Spread
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.size_bytes / self.latency_s.p50
+
+
+class DeviceRates(Frozen):
+    """What one CUDA device attains.
+
+    Attributes:
+        memory_copy_bytes_per_s: a large copy within device memory, with reads and writes counted.
+        launch_latency_s: one tiny kernel after another in a stream.
+    """
+
+    name: str
+    memory_copy_bytes_per_s: Spread
+    launch_latency_s: Spread
+    link: tuple[LinkPoint, ...]
+
+
+def measure(seconds: float = 3.0) -> DeviceRates | None:
+    """Rates of the current CUDA device, or None where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    each = seconds / (2 + 2 * len(LINK_SIZES_BYTES))
+    free_bytes, _ = torch.cuda.mem_get_info()
+    return DeviceRates(
+        name=torch.cuda.get_device_name(),
+        memory_copy_bytes_per_s=_memory_copy(min(1 << 30, free_bytes // 8), each),
+        launch_latency_s=_launch(each),
+        link=tuple(_link(each)),
+    )
+
+
+def _memory_copy(size_bytes: int, seconds: float) -> Spread:
+    import torch
+
+    source = torch.zeros(size_bytes, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    return Spread.rate(2 * size_bytes, _on_device_s(lambda: target.copy_(source), seconds))
+
+
+def _launch(seconds: float) -> Spread:
+    import torch
+
+    tiny = torch.zeros(1, device="cuda")
+
+    def launch_many() -> None:
+        for _ in range(LAUNCHES):
+            tiny.add_(1.0)
+
+    return Spread.of(duration / LAUNCHES for duration in _on_device_s(launch_many, seconds))
+
+
+def _link(seconds: float) -> list[LinkPoint]:
+    import torch
+
+    host = torch.zeros(LINK_SIZES_BYTES[-1], dtype=torch.uint8, pin_memory=True)
+    device = torch.zeros(LINK_SIZES_BYTES[-1], dtype=torch.uint8, device="cuda")
+    points = []
+    for direction, target, source in (("h2d", device, host), ("d2h", host, device)):
+        for size_bytes in LINK_SIZES_BYTES:
+            taken = durations_s(_copy_and_wait(target[:size_bytes], source[:size_bytes]), seconds)
+            points.append(LinkPoint(direction=direction, size_bytes=size_bytes, latency_s=Spread.of(taken)))
+    return points
+
+
+def _copy_and_wait(target: Any, source: Any) -> Callable[[], None]:
+    import torch
+
+    def run() -> None:
+        target.copy_(source, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+
+    return run
+
+
+def _on_device_s(run: Callable[[], object], seconds: float) -> list[float]:
+    """Durations of `run` between CUDA events."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    taken: list[float] = []
+
+    def timed() -> None:
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        taken.append(start.elapsed_time(end) / 1e3)
+
+    durations_s(timed, seconds)
+    return taken[1:]
