@@ -72,6 +72,4 @@ def _match_size(name: str, dims: str, symbol: str, size: int, sizes: dict[str, i
     else:
         wanted = sizes.setdefault(symbol, size)
     if size != wanted:
-        raise ArgumentError(
-            f"{name}: expected shape [{dims}] with {symbol} = {wanted}, got {list(tensor.shape)}"
-        )
+        raise ArgumentError(f"{name}: expected shape [{dims}] with {symbol} = {wanted}, got {list(tensor.shape)}")

@@ -40,14 +40,14 @@ class CollisionLaw:
         """
         agreement = np.asarray(agreement, np.float64)
         log_hit = _log_binomial_sum(agreement, self.K, range(self.K - self.ball, self.K + 1))
-        hit = np.exp(log_hit)
+        hit = np.exp(np.minimum(log_hit, 0.0))
         terms = np.arange(self.min_hits, self.L + 1)
         coefficients = np.array([_log_choose(self.L, k) for k in terms])
         with np.errstate(divide="ignore", invalid="ignore"):
             log_miss = np.log1p(-hit)
-            misses = np.where(self.L > terms, (self.L - terms) * log_miss[..., None], 0.0)
+            misses = np.where(terms < self.L, (self.L - terms) * log_miss[..., None], 0.0)
             logs = coefficients + terms * log_hit[..., None] + misses
-        return np.minimum(np.logaddexp.reduce(np.nan_to_num(logs, nan=-np.inf), axis=-1), 0.0)
+        return np.minimum(np.logaddexp.reduce(np.where(np.isnan(logs), -np.inf, logs), axis=-1), 0.0)
 
     def log_inclusion(self, cosine: np.ndarray) -> np.ndarray:
         """ln u for cosines between query and hashed key, clamped to [-1, 1], float64."""

@@ -1,7 +1,7 @@
 """Finds implementations by file name: `kernels/<operation>/<device>_<technology>.py` registers itself.
 
-    from truffle.kernels import registry
-    retrieve = registry.get("retrieve", "cpu_native")
+from truffle.kernels import registry
+retrieve = registry.get("retrieve", "cpu_native")
 """
 
 from __future__ import annotations

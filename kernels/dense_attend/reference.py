@@ -19,7 +19,7 @@ def dense_attend(
     threads: int = 1,
     isa: str = "auto",
 ) -> None:
-    B, Hkv, T, _ = keys.shape
+    _, Hkv, T, _ = keys.shape
     query = q.float().unflatten(1, (Hkv, -1)) * scale  # [B, Hkv, G, d]
     logits = query @ keys.float().transpose(2, 3)
     beyond = torch.arange(T, device=q.device) >= lengths[:, None]  # [B, T]

@@ -63,7 +63,7 @@ def check_segment(segment: Segment, sizes: dict[str, int], name: str) -> None:
     bits = (entries - 1).bit_length() - 1
     expect(entries == (1 << bits) + 1 and bits <= MAX_BITS, name, "2^K + 1 offsets a table", entries)
     expect(segment.ids.shape[:2] == (Hkv, L), name, f"ids [{Hkv}, {L}, n]", list(segment.ids.shape))
-    expect(L == sizes["L"], name, f"L = {sizes['L']} tables as in query_codes", L)
+    expect(sizes["L"] == L, name, f"L = {sizes['L']} tables as in query_codes", L)
     expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
 
 
@@ -112,7 +112,21 @@ CONTRACT = OpContract(
         Case("one_key", {"B": 1, "H": 1, "Hkv": 1, "K": 1, "L": 2, "segments": [[1]]}),
         Case("usual", {"B": 1, "H": 8, "Hkv": 2, "K": 5, "L": 30, "segments": [[1000]]}, seed=1),
         Case("groups_of_3", {"B": 2, "H": 9, "Hkv": 3, "K": 4, "L": 11, "segments": [[333], [65]]}, seed=2),
-        Case("segments", {"B": 1, "H": 2, "Hkv": 2, "K": 4, "L": 9, "segments": [[100, 1, 77], ], "spare": 9}, 3),
+        Case(
+            "segments",
+            {
+                "B": 1,
+                "H": 2,
+                "Hkv": 2,
+                "K": 4,
+                "L": 9,
+                "segments": [
+                    [100, 1, 77],
+                ],
+                "spare": 9,
+            },
+            3,
+        ),
         Case("min_hits_1", {"B": 1, "H": 2, "Hkv": 1, "K": 6, "L": 5, "segments": [[500]], "min_hits": 1}, 4),
         Case("min_hits_3", {"B": 1, "H": 2, "Hkv": 1, "K": 3, "L": 12, "segments": [[400]], "min_hits": 3}, 5),
         Case("full_bucket", {"B": 1, "H": 4, "Hkv": 4, "K": 8, "L": 3, "segments": [[257]], "distinct": 1}, 6),

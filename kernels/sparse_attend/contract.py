@@ -126,7 +126,15 @@ CONTRACT = OpContract(
         Case("huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0}, seed=7),
         Case("d80", {"B": 1, "H": 2, "Hkv": 2, "d": 80, "keys": [50]}, seed=8),
         Case("d96_bf16", {"B": 1, "H": 4, "Hkv": 1, "d": 96, "keys": [70], "dtype": "bfloat16"}, seed=9),
-        Case("K16", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 16, "L": 1, "min_hits": 1}}, 10),
-        Case("ball", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 12, "L": 60, "ball": 1}}, 11),
+        Case(
+            "K16",
+            {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 16, "L": 1, "min_hits": 1}},
+            10,
+        ),
+        Case(
+            "ball",
+            {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 12, "L": 60, "ball": 1}},
+            11,
+        ),
     ),
 )

@@ -1,0 +1,107 @@
+"""python -m truffle.model generate: continue prompts with any attention method."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from truffle.model.arguments import add_decode_arguments, decode_config
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m truffle.model", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    generate = commands.add_parser("generate", help="continue one or more prompts, greedily")
+    generate.add_argument("--model", default="smollm2", help="smollm2, a safetensors folder or a .gguf file")
+    prompt = generate.add_mutually_exclusive_group(required=True)
+    prompt.add_argument("--prompt", action="append", help="the prompt itself; repeatable")
+    prompt.add_argument("--prompt-file", action="append", type=Path, help="a UTF-8 text file; repeatable")
+    generate.add_argument("--max-new-tokens", type=int, default=128)
+    generate.add_argument("--ignore-end", action="store_true", help="go on after the end token")
+    generate.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    generate.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
+    add_decode_arguments(generate)
+    arguments = parser.parse_args(argv)
+    try:
+        run_generate(arguments)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run_generate(arguments: argparse.Namespace) -> None:
+    """Generate, streaming to stdout, and close with tokens/s and density."""
+    config = decode_config(arguments)
+    if arguments.max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: expected at least 1, got {arguments.max_new_tokens}")
+    texts = arguments.prompt or [path.read_text(encoding="utf-8") for path in arguments.prompt_file]
+    import torch
+
+    from truffle.model.generate import DensityMeter, generate
+    from truffle.model.llama import Decoder
+    from truffle.model.weights import load
+
+    torch.set_num_threads(max(config.execution.threads, 1))
+    dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
+    model = load(arguments.model, arguments.device, dtype)
+    tokenizer = model.tokenizer()
+    prompts = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.int64) for text in texts]
+    decoder = Decoder(model.shape, model.weights, config)
+    decoder.observer = meter = DensityMeter()
+    end_tokens = frozenset() if arguments.ignore_end else model.end_tokens
+    produced: list[list[int]] = [[] for _ in prompts]
+    stream = _Stream(tokenizer) if len(prompts) == 1 and not arguments.json else None
+    started = first = last = time.perf_counter()
+    for new in generate(decoder, prompts, arguments.max_new_tokens, end_tokens):
+        last = time.perf_counter()
+        first = last if not any(produced) else first
+        for request, token in new.items():
+            produced[request].append(token)
+        if stream:
+            stream.write(produced[0])
+    steps = sum(map(len, produced)) - sum(1 for tokens in produced if tokens)
+    summary: dict[str, Any] = {
+        "prompt_tokens": [len(prompt) for prompt in prompts],
+        "new_tokens": [len(tokens) for tokens in produced],
+        "prefill_s": first - started,
+        "tokens_per_s": steps / (last - first) if steps else None,
+        "density": meter.density,
+        "config": config.model_dump(mode="json"),
+        "implementations": decoder.ops.names,
+    }
+    if arguments.json:
+        print(json.dumps({"text": tokenizer.batch_decode(produced), **summary}, indent=2))
+        return
+    if not stream:
+        for number, tokens in enumerate(produced):
+            print(f"--- request {number}\n{tokenizer.decode(tokens)}")
+    print(_closing_line(summary))
+
+
+class _Stream:
+    """Prints text as it becomes certain; a token may end inside a character."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._printed = tokenizer, 0
+
+    def write(self, tokens: list[int]) -> None:
+        text = self._tokenizer.decode(tokens)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            print(text[self._printed :], end="", flush=True)
+            self._printed = len(text)
+
+
+def _closing_line(summary: dict[str, Any]) -> str:
+    speed = "-" if summary["tokens_per_s"] is None else f"{summary['tokens_per_s']:.2f} tokens/s"
+    density = "everything attended" if summary["density"] is None else f"density {summary['density']:.4f}"
+    read, new = sum(summary["prompt_tokens"]), sum(summary["new_tokens"])
+    return f"\n--- {read} prompt tokens in {summary['prefill_s']:.1f} s, {new} new: {speed}, {density}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Command-line flags for decode settings, derived from the settings' own schemas."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from pydantic import ValidationError
+
+from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, Probing
+
+_HELP = {
+    "K": "bits a hash table",
+    "L": "hash tables",
+    "min_hits": "tables a key must share with the query to be sampled",
+    "ball": "also probe the buckets within this Hamming radius",
+    "sink": "first tokens, always attended exactly",
+    "window": "most recent tokens, always attended exactly",
+    "dense_layers": "layers that attend everything, such as 0,16",
+    "seal_tokens": "tokens that leave the window before they are indexed together",
+    "seed": "seed of the hyperplanes",
+    "threads": "threads of the CPU kernels",
+    "isa": "instruction set of the native kernels",
+    "store_format": "how the sampled keys and values are stored",
+}
+
+
+def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the method's parameters and execution settings; defaults are those of the schemas."""
+    parser.add_argument("--method", choices=tuple(METHODS), default="lsh", help="attention method")
+    group = parser.add_argument_group("method parameters (those of other methods are refused)")
+    for name, field in LshParameters.model_fields.items():
+        if name in ("probing", "centred"):
+            continue
+        kind = str if name == "dense_layers" else int
+        default = field.default if name != "dense_layers" else ",".join(map(str, field.default))
+        group.add_argument(_flag(name), type=kind, help=f"{_HELP[name]} ({default})")
+    group.add_argument("--ball", type=int, help=f"{_HELP['ball']} (0)")
+    group.add_argument("--no-centring", action="store_true", help="hash keys as they are, for comparison")
+    add_execution_arguments(parser)
+
+
+def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add threads, ISA, store format and implementations."""
+    execution = Execution()
+    group = parser.add_argument_group("execution")
+    group.add_argument("--threads", type=int, default=execution.threads, help=_HELP["threads"] + " (%(default)s)")
+    group.add_argument("--isa", default=execution.isa, help=_HELP["isa"] + " (%(default)s)")
+    group.add_argument(
+        "--store-format",
+        choices=("bfloat16", "float32"),
+        default=execution.store_format,
+        help=_HELP["store_format"],
+    )
+    group.add_argument(
+        "--impl",
+        action="append",
+        default=[],
+        metavar="OP=NAME",
+        help="implementation of one operation; repeatable",
+    )
+
+
+def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
+    """The DecodeConfig that parsed arguments ask for.
+
+    Raises:
+        ValueError: a value out of range, or a parameter that the method does not have, by name.
+    """
+    given = {
+        name: getattr(arguments, name)
+        for name in LshParameters.model_fields
+        if getattr(arguments, name, None) is not None
+    }
+    parameters: dict[str, Any] = dict(given)
+    if "dense_layers" in given:
+        parameters["dense_layers"] = [int(part) for part in given["dense_layers"].split(",") if part.strip()]
+    if arguments.ball:
+        parameters["probing"] = Probing(kind="ball", amount=arguments.ball)
+    if arguments.no_centring:
+        parameters["centred"] = False
+    implementations = dict(part.partition("=")[::2] for part in arguments.impl)
+    execution = {"threads": arguments.threads, "isa": arguments.isa, "store_format": arguments.store_format}
+    data = {
+        "method": arguments.method,
+        "parameters": parameters,
+        "execution": execution,
+        "implementations": implementations,
+    }
+    try:
+        return DecodeConfig.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from error
+
+
+def one_line(error: ValidationError) -> str:
+    """The first problem of a validation error: where, what was expected, what came."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "config"
+    return f"{where}: {first['msg']}, got {first['input']!r}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

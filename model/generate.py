@@ -1,0 +1,58 @@
+"""Generation: a batch of prompts, each continued until its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from truffle.model.llama import Decoder
+from truffle.model.methods.base import LayerCache
+
+
+@dataclass
+class DensityMeter:
+    """Observes a decoder and averages its density over sparse layers, heads and steps."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def __call__(self, index: int, cache: LayerCache, *tensors: torch.Tensor) -> None:
+        usage = cache.usage()
+        if usage is None:
+            return
+        cached = usage.cached[:, None].expand_as(usage.attended)
+        present = cached > 0
+        self.total += float((usage.attended[present] / cached[present]).sum())
+        self.count += int(present.sum())
+
+    @property
+    def density(self) -> float | None:
+        """Keys attended over keys cached, outside sink and window; None before anything was sampled."""
+        return self.total / self.count if self.count else None
+
+
+def generate(
+    decoder: Decoder,
+    prompts: list[torch.Tensor],
+    max_new_tokens: int,
+    end_tokens: frozenset[int] = frozenset(),
+) -> Iterator[dict[int, int]]:
+    """Continue prompts (int64 [n] each) greedily; yields the new token of every live request, by request.
+
+    A request ends with its own end token, which is not yielded, or after `max_new_tokens`; the others go on.
+    """
+    live = list(range(len(prompts)))
+    logits = decoder.prefill(prompts)
+    for produced in range(max_new_tokens):
+        tokens = logits.argmax(dim=-1)
+        going = [row for row, token in enumerate(tokens.tolist()) if token not in end_tokens]
+        if not going:
+            return
+        if len(going) < len(live):
+            decoder.keep(going)
+            live, tokens = [live[row] for row in going], tokens[going]
+        yield dict(zip(live, tokens.tolist(), strict=True))
+        if produced + 1 < max_new_tokens:
+            logits = decoder.step(tokens)

@@ -1,0 +1,144 @@
+"""A Llama decoder in plain torch: exact prefill, then one token a step through the layers' caches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
+from truffle.model.methods.base import LayerCache
+from truffle.model.methods.layers import layer_caches
+from truffle.model.operations import Operations
+from truffle.model.weights import LayerWeights, Weights
+
+PREFILL_CHUNK = 2048
+
+# Called after a layer has decoded: layer index, its cache, q [B, H, d], keys and values [B, Hkv, d] of the
+# new token, and the attention output [B, H, d].
+Observer = Callable[[int, LayerCache, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], None]
+
+
+class Decoder:
+    """Decodes a batch of requests.
+
+    Attributes:
+        caches: one LayerCache a layer.
+        lengths: tokens seen, by request.
+        observer: if set, called for every layer of every step.
+    """
+
+    def __init__(self, shape: ModelShape, weights: Weights, config: DecodeConfig) -> None:
+        self.shape, self.weights, self.config = shape, weights, config
+        self.ops = Operations(config, weights.device.type)
+        self.caches = layer_caches(shape, config, self.ops)
+        self.lengths: list[int] = []
+        self.observer: Observer | None = None
+        self._frequencies = rope_frequencies(shape).to(weights.device)
+
+    @torch.inference_mode()
+    def prefill(self, prompts: list[torch.Tensor]) -> torch.Tensor:
+        """Read whole prompts, one int64 [n] a request, n >= 1; returns the logits after each, [B, vocabulary].
+
+        Goes through the model layer by layer, so that one layer's keys are in flight at a time.
+        """
+        if not prompts or any(len(prompt) == 0 for prompt in prompts):
+            raise ValueError("prompts: expected at least one, each of at least one token")
+        self.lengths = [len(prompt) for prompt in prompts]
+        hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
+        for weights, cache in zip(self.weights.layers, self.caches, strict=True):
+            pairs = [self._prefill_layer(weights, states) for states in hidden]
+            cache.prefill([keys for keys, _ in pairs], [values for _, values in pairs])
+        return self._logits(torch.stack([states[-1] for states in hidden]))
+
+    def _prefill_layer(self, weights: LayerWeights, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run one block over states [n, hidden], in place; returns its keys and values, [Hkv, n, d]."""
+        n, shape = states.shape[0], self.shape
+        keys = states.new_empty(shape.kv_heads, n, shape.head_dim)
+        values = torch.empty_like(keys)
+        for start in range(0, n, PREFILL_CHUNK):
+            end = min(start + PREFILL_CHUNK, n)
+            chunk = states[start:end]
+            positions = torch.arange(start, end, device=states.device)
+            q, keys[:, start:end], values[:, start:end] = self._project(weights, chunk, positions)
+            attended = _causal(q, keys[:, :end], values[:, :end])
+            states[start:end] = self._finish(weights, chunk, attended.transpose(0, 1))
+        return keys, values
+
+    @torch.inference_mode()
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Decode one token a request, int64 [B]; returns the next logits, [B, vocabulary]."""
+        positions = torch.tensor(self.lengths, device=self.weights.device)
+        states = F.embedding(tokens.to(self.weights.device), self.weights.embedding)  # [B, hidden]
+        for index, (weights, cache) in enumerate(zip(self.weights.layers, self.caches, strict=True)):
+            q, keys, values = (part.transpose(0, 1).contiguous() for part in self._project(weights, states, positions))
+            out = cache.decode(q, keys, values)
+            if self.observer:
+                self.observer(index, cache, q, keys, values, out)
+            states = self._finish(weights, states, out.to(states.dtype))
+        self.lengths = [length + 1 for length in self.lengths]
+        return self._logits(states)
+
+    def keep(self, requests: list[int]) -> None:
+        """Forget all requests but these, in this order."""
+        for cache in self.caches:
+            cache.keep(requests)
+        self.lengths = [self.lengths[request] for request in requests]
+
+    def _project(
+        self, weights: LayerWeights, states: torch.Tensor, positions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """q [H, n, d], keys and values [Hkv, n, d] of states [n, hidden], RoPE applied."""
+        shape = self.shape
+        stacked = F.linear(rms_norm(states, weights.attention_norm, shape.rms_epsilon), weights.qkv)
+        heads = stacked.unflatten(-1, (-1, shape.head_dim)).transpose(0, 1)
+        q, keys, values = heads.split([shape.heads, shape.kv_heads, shape.kv_heads])
+        angles = positions[:, None].float() * self._frequencies
+        return rotate(q, angles), rotate(keys, angles), values
+
+    def _finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+        """Output projection and SwiGLU with their residuals: states [n, hidden], attended [n, H, d]."""
+        states = states + F.linear(attended.flatten(1), weights.out)
+        gate, up = F.linear(rms_norm(states, weights.mlp_norm, self.shape.rms_epsilon), weights.gate_up).chunk(2, -1)
+        return states + F.linear(F.silu(gate) * up, weights.down)
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        return F.linear(rms_norm(states, self.weights.norm, self.shape.rms_epsilon), self.weights.head).float()
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """x / rms(x) * weight over the last axis; the statistics in float32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype) * weight
+
+
+def rope_frequencies(shape: ModelShape) -> torch.Tensor:
+    """Angle per position of each pair of dimensions, [d/2] float32."""
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    frequencies = 1.0 / shape.rope_theta**exponents
+    return _llama3_scaled(frequencies, shape.rope_scaling) if shape.rope_scaling else frequencies
+
+
+def _llama3_scaled(frequencies: torch.Tensor, scaling: Llama3RopeScaling) -> torch.Tensor:
+    """Llama 3.1's stretch: long wavelengths are divided by `factor`, short ones kept, those between blended."""
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    span = scaling.high_freq_factor - scaling.low_freq_factor
+    kept = ((turns - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
+    return frequencies * (kept + (1 - kept) / scaling.factor)
+
+
+def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """RoPE on x [heads, n, d] by angles [n, d/2]; dimension i turns with dimension i + d/2."""
+    cos, sin = angles.cos(), angles.sin()
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+
+
+def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Attention of the last rows of a sequence: q [H, m, d] over keys, values [Hkv, n, d], n >= m."""
+    m, n = q.shape[1], keys.shape[1]
+    mask = None if m == n else torch.ones(m, n, dtype=torch.bool, device=q.device).tril(n - m)
+    q, keys, values = q[None], keys[None], values[None]
+    return F.scaled_dot_product_attention(q, keys, values, mask, is_causal=m == n, enable_gqa=True)[0]

@@ -1,0 +1,36 @@
+"""Exact attention over everything."""
+
+from __future__ import annotations
+
+import torch
+
+from truffle.model.cache import ExactCache
+from truffle.model.operations import Operations
+
+
+class DenseLayer:
+    """A LayerCache that forgets nothing."""
+
+    def __init__(self, ops: Operations) -> None:
+        self._ops = ops
+
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self._cache = ExactCache(keys, values)
+
+    def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        self._cache.append(keys, values)
+        return self._cache.attend(q, self._ops)[0]
+
+    def keep(self, requests: list[int]) -> None:
+        self._cache.keep(requests)
+
+    def usage(self) -> None:
+        return None
+
+    def rows(self) -> torch.Tensor:
+        lengths = torch.tensor(self._cache.lengths)
+        return lengths[:, None].expand(-1, self._cache.keys.shape[1])
+
+    @property
+    def memory_bytes(self) -> int:
+        return self._cache.memory_bytes

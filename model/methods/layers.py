@@ -1,0 +1,29 @@
+"""Builds the cache of every layer of a decoder from its config."""
+
+from __future__ import annotations
+
+import torch
+
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape
+from truffle.model.methods.base import LayerCache
+from truffle.model.methods.dense import DenseLayer
+from truffle.model.methods.lsh import LshSelector
+from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.streaming import StreamingLayer
+from truffle.model.operations import Operations
+
+
+def layer_caches(shape: ModelShape, config: DecodeConfig, ops: Operations) -> list[LayerCache]:
+    """An empty cache for every layer of the model."""
+    return [_layer(shape, config, ops, index) for index in range(shape.layers)]
+
+
+def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int) -> LayerCache:
+    p = config.parameters
+    if isinstance(p, DenseParameters) or index in p.dense_layers:
+        return DenseLayer(ops)
+    if isinstance(p, LshParameters):
+        selector = LshSelector(p, index, shape.head_dim, ops)
+        dtype = getattr(torch, config.execution.store_format)
+        return SampledLayer(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
+    return StreamingLayer(p, ops)

@@ -1,0 +1,95 @@
+"""LSH sampling (MagicPIG, arXiv 2410.16179): tables over centred keys, sampled by collision."""
+
+from __future__ import annotations
+
+import torch
+
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.planes import hyperplanes, probe_masks
+from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
+from truffle.model.config import LshParameters
+from truffle.model.methods.sampled import Selection
+from truffle.model.operations import Operations
+
+
+class LshSelector:
+    """Hash tables of one layer, in segments a request, and the mean key that they are centred by.
+
+    New keys become a segment; segments of equal size merge upward until one covers 65,536 rows, so their
+    number grows with the logarithm of what was decoded.
+    """
+
+    def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
+        p = parameters
+        self._p, self._ops = p, ops
+        planes = hyperplanes(head_dim, p.K, p.L, p.seed, layer)
+        self._planes = torch.from_numpy(planes.copy())
+        self._masks = torch.from_numpy(probe_masks(p.K, p.probing.amount).astype("int32"))
+        self._law = CollisionLaw(p.K, p.L, p.min_hits, p.probing.amount)
+        self._centers: dict[int, torch.Tensor] = {}
+        self.tables: dict[int, list[Segment]] = {}
+
+    def add(self, request: int, keys: torch.Tensor) -> None:
+        if request not in self._centers:
+            mean = keys.float().mean(dim=1) if self._p.centred else keys.new_zeros(keys[:, 0].shape).float()
+            self._centers[request], self.tables[request] = mean, []
+        segments = self.tables[request]
+        for part in keys.split(SEGMENT_TOKENS, dim=1):
+            start = segments[-1].start + segments[-1].length if segments else 0
+            segments.append(self._built(start, self._hashed(part, self._centers[request])))
+            self._merge_equals(segments)
+
+    def _hashed(self, x: torch.Tensor, center: torch.Tensor | None) -> torch.Tensor:
+        """Codes [R, L, n] of x [R, n, d], computed where x is, returned on the host."""
+        self._planes = self._planes.to(x.device)
+        codes = torch.empty(x.shape[0], self._p.L, x.shape[1], dtype=torch.uint16, device=x.device)
+        self._ops.hash_codes(x.contiguous(), self._planes, center, codes, K=self._p.K)
+        return codes.cpu()
+
+    def _built(self, start: int, codes: torch.Tensor) -> Segment:
+        segment = empty_segment(start, codes.shape[0], self._p.K, self._p.L, codes.shape[2])
+        self._ops.build_tables(codes, segment.offsets, segment.ids, K=self._p.K)
+        return segment
+
+    def _merge_equals(self, segments: list[Segment]) -> None:
+        while len(segments) > 1 and segments[-1].length == segments[-2].length <= SEGMENT_TOKENS // 2:
+            newer, older = segments.pop(), segments.pop()
+            codes = torch.cat([segment_codes(older), segment_codes(newer)], dim=2)
+            segments.append(self._built(older.start, codes))
+
+    def center(self, request: int) -> torch.Tensor:
+        return self._centers[request].cpu()
+
+    def select(self, q: torch.Tensor, capacity: int) -> Selection:
+        B, H, d = q.shape
+        codes = self._hashed(q.reshape(1, B * H, d), None)[0].T.int()  # [B*H, L]
+        probes = codes[..., None] ^ self._masks
+        query_codes = probes.view(B, H, self._p.L, -1).to(torch.uint16).contiguous()
+        ids = torch.empty(B * H, capacity, dtype=torch.int32)
+        count = torch.empty(B * H, dtype=torch.int32)
+        tables = [self.tables.get(request, []) for request in range(B)]
+        self._ops.retrieve(tables, query_codes, ids, count, min_hits=self._p.min_hits)
+        return Selection(ids, count, self._stacked_centers(B), self._law)
+
+    def _stacked_centers(self, B: int) -> torch.Tensor:
+        some = next(iter(self._centers.values()))
+        none = torch.zeros_like(some)  # a request with nothing sealed has an empty sample
+        return torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
+
+    def keep(self, requests: list[int]) -> None:
+        kept = [request for request in requests if request in self._centers]
+        self._centers = {requests.index(request): self._centers[request] for request in kept}
+        self.tables = {requests.index(request): self.tables[request] for request in kept}
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(segment.memory_bytes for segments in self.tables.values() for segment in segments)
+
+
+def segment_codes(segment: Segment) -> torch.Tensor:
+    """The codes [Hkv, L, n] uint16 that a segment was built from."""
+    sizes = segment.offsets.diff(dim=-1).long()
+    codes = torch.arange(sizes.shape[-1], dtype=torch.int32).repeat(sizes[..., 0].numel())
+    ordered = codes.repeat_interleave(sizes.flatten()).view(segment.ids.shape)
+    unordered = torch.empty_like(ordered).scatter_(2, segment.ids.long(), ordered)
+    return unordered.to(torch.uint16)

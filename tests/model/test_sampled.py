@@ -1,0 +1,113 @@
+"""Who holds which token, and when it moves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from truffle.kernels.planes import hyperplanes
+from truffle.kernels.retrieve.contract import build_segments
+from truffle.model.config import DecodeConfig, LshParameters, StreamingParameters
+from truffle.model.methods.dense import DenseLayer
+from truffle.model.methods.lsh import LshSelector, segment_codes
+from truffle.model.methods.sampled import SampledLayer, Selection
+from truffle.model.methods.streaming import StreamingLayer
+from truffle.model.operations import Operations
+
+OPS = Operations(DecodeConfig(), "cpu")
+HEADS, KV_HEADS, D = 6, 2, 16
+
+
+class Everything:
+    """A selector that takes every row with certainty: sampling must then equal dense attention."""
+
+    memory_bytes = 0
+
+    def __init__(self) -> None:
+        self.lengths: dict[int, int] = {}
+
+    def add(self, request, keys):
+        self.lengths[request] = self.lengths.get(request, 0) + keys.shape[1]
+
+    def center(self, request):
+        return torch.zeros(KV_HEADS, D)
+
+    def select(self, q, capacity):
+        B = q.shape[0]
+        ids = torch.arange(capacity, dtype=torch.int32).expand(B * HEADS, -1).contiguous()
+        count = torch.tensor([self.lengths.get(b, 0) for b in range(B)], dtype=torch.int32).repeat_interleave(HEADS)
+        return Selection(ids, count, log_weight=torch.zeros(B * HEADS, capacity))
+
+    def keep(self, requests):
+        self.lengths = {new: self.lengths[old] for new, old in enumerate(requests) if old in self.lengths}
+
+
+def tokens(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    keys, values = torch.randn(2, KV_HEADS, n, D, generator=torch.Generator().manual_seed(seed))
+    return keys, values
+
+
+@pytest.mark.parametrize("prompts", [[1], [3], [12], [13], [40], [1, 70, 12, 29]], ids=str)
+def test_attending_every_sealed_key_is_dense_attention(prompts):
+    sampled = SampledLayer(4, 8, 16, torch.float32, Everything(), OPS)
+    dense = DenseLayer(OPS)
+    parts = [tokens(n, seed) for seed, n in enumerate(prompts)]
+    for layer in (sampled, dense):
+        layer.prefill([keys for keys, _ in parts], [values for _, values in parts])
+    generator = torch.Generator().manual_seed(9)
+    for step in range(80):
+        q = torch.randn(len(prompts), HEADS, D, generator=generator)
+        new = torch.randn(2, len(prompts), KV_HEADS, D, generator=generator)
+        torch.testing.assert_close(sampled.decode(q, *new), dense.decode(q, *new), atol=1e-5, rtol=1e-4)
+        if step == 50 and len(prompts) > 2:
+            sampled.keep([2, 1])
+            dense.keep([2, 1])
+            prompts = [prompts[2], prompts[1]]
+    assert all(store.length >= 48 for store in sampled.stores)
+
+
+def test_usage_counts_open_and_sampled_keys_outside_sink_and_window():
+    layer = SampledLayer(4, 8, 16, torch.float32, Everything(), OPS)
+    layer.prefill(*([part] for part in tokens(40, 0)))  # 28 outside, all sealed
+    for _ in range(5):
+        layer.decode(torch.randn(1, HEADS, D), *torch.randn(2, 1, KV_HEADS, D))
+    usage = layer.usage()
+    assert usage.cached.tolist() == [33]
+    assert usage.attended.tolist() == [[33] * HEADS]
+    assert layer.rows().tolist() == [[33] * KV_HEADS]
+
+
+def test_streaming_is_attention_over_sink_and_window():
+    parameters = StreamingParameters(sink=3, window=7)
+    for n in (1, 2, 9, 10, 11, 30):
+        layer = StreamingLayer(parameters, OPS)
+        keys, values = tokens(n + 25, n)
+        layer.prefill([keys[:, :n]], [values[:, :n]])
+        for position in range(n, n + 25):
+            q = torch.randn(1, HEADS, D)
+            out = layer.decode(q, keys[None, :, position], values[None, :, position])
+            kept = sorted({*range(min(3, position + 1)), *range(max(0, position - 6), position + 1)})
+            logits = q.view(KV_HEADS, -1, D) @ keys[:, kept].transpose(1, 2) * D**-0.5
+            want = (logits.softmax(-1) @ values[:, kept]).view(1, HEADS, D)
+            torch.testing.assert_close(out, want, atol=1e-5, rtol=1e-4)
+
+
+def test_decoded_segments_merge_to_what_building_at_once_gives():
+    parameters = LshParameters(K=5, L=7, seed=4)
+    selector = LshSelector(parameters, layer=2, head_dim=D, ops=OPS)
+    keys, _ = tokens(100 + 7 * 16, 5)
+    first, rest = keys[:, :100], keys[:, 100:].split(16, dim=1)
+    for part in (first, *rest):
+        selector.add(0, part)
+    assert [segment.length for segment in selector.tables[0]] == [100, 64, 32, 16]
+    assert [segment.start for segment in selector.tables[0]] == [0, 100, 164, 196]
+    center = first.mean(dim=1)
+    torch.testing.assert_close(selector.center(0), center)
+    codes = torch.empty(KV_HEADS, 7, keys.shape[1], dtype=torch.uint16)
+    planes = torch.from_numpy(hyperplanes(D, 5, 7, 4, 2).copy())
+    OPS.hash_codes(keys.contiguous(), planes, center, codes, K=5)
+    for got, want in zip(selector.tables[0], build_segments(codes, 5, [100, 64, 32, 16]), strict=True):
+        assert torch.equal(got.ids.int(), want.ids.int())
+        assert torch.equal(got.offsets, want.offsets)
+        part = codes[:, :, got.start : got.start + got.length]
+        assert torch.equal(segment_codes(got).int(), part.int())
