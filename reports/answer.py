@@ -1,0 +1,114 @@
+"""The answer in words: what to set, what it gains, at what error, and how each figure came about."""
+
+from .numbers import DASH, duration, figure, interval, percent, size, times
+from .record import Study, Trial
+
+EXPLAINED = {
+    "estimated": "estimated by the cost model, not measured on this card",
+    "measured": "measured on this machine",
+    "replayed": "replayed from recorded measurements",
+}
+
+
+def verdict(study: Study) -> str:
+    """The first line of every report."""
+    chosen = study.chosen
+    if not any(t.status == "complete" for t in study.trials):
+        return "No answer: no trial completed"
+    if chosen is None:
+        return "Change nothing: keep dense attention" + (_named(study.answer.get("fastest_exact")))
+    if chosen.exact:
+        return "Keep dense attention" + _named(chosen.label)
+    if chosen.origin == "default":
+        return f"Keep the default: {chosen.name}"
+    return f"Use {chosen.name}"
+
+
+def _named(how) -> str:
+    return f" ({how})" if how and how != "dense" else ""
+
+
+def facts(study: Study) -> list[tuple[str, str, str]]:
+    """What, how much, and the small print below it, for the head of a report."""
+    chosen, answer, found = study.chosen, study.answer, []
+    if chosen is not None:
+        found.append(("Throughput", f"{figure(chosen.tokens_per_s)} tokens/s", _throughput_note(chosen)))
+    if chosen is not None and not chosen.exact:
+        exact = answer.get("fastest_exact") or "the fastest exact way"
+        found.append(("Against exact", times(answer.get("gain_over_dense")), f"the speed of {exact}"))
+        if chosen.origin != "default":
+            gain = times(answer.get("gain_over_default"))
+            found.append(("Against the default", gain, "the speed of the paper's own setting"))
+        found.append(("KL against dense", figure(chosen.kl), _kl_note(study, chosen)))
+        found.append(("Density", percent(chosen.density), "keys attended outside sink and window"))
+    return found
+
+
+def _throughput_note(trial: Trial) -> str:
+    known = _at_95(trial.tokens_per_s_low, trial.tokens_per_s_high)
+    return ", ".join(part for part in (trial.throughput_kind, known) if part)
+
+
+def _at_95(low, high) -> str:
+    return f"{interval(low, high)} at 95 %" if interval(low, high) else ""
+
+
+def _kl_note(study: Study, trial: Trial) -> str:
+    limit = study.limit.get("max_kl")
+    parts = [_at_95(trial.kl_low, trial.kl_high), "" if limit is None else f"limit {figure(limit)}"]
+    if study.accuracy_model.get("proxy"):
+        parts.append("proxy model")
+    return ", ".join(part for part in parts if part)
+
+
+def settings(trial: Trial | None) -> list[tuple[str, str]]:
+    """The values to set, in the words of the config; those that the method does not have are left out."""
+    if trial is None:
+        return []
+    names = ("method", "K", "L", "min_hits", "ball", "sink", "window", "dense_layers", "seed")
+    execution = ("batch_size", "threads", "isa")
+    pairs = ((name, getattr(trial, name)) for name in names + execution)
+    return [(name.replace("_", " "), figure(value)) for name, value in pairs if value is not None]
+
+
+def workload(study: Study) -> str:
+    name = study.workload.get("id") or study.workload.get("model") or "unnamed workload"
+    return f"{name} on {study.gpu.get('name') or 'the CPU alone'}"
+
+
+def provenance(study: Study) -> list[tuple[str, str]]:
+    """Term and sentence for each source of the figures; a missing part shows as a dash."""
+    model, host, limit, load = study.accuracy_model, study.host, study.limit, study.workload
+    return [
+        ("Throughput", "; ".join(EXPLAINED.get(k, k) for k in sorted(study.kinds)) or DASH),
+        ("Accuracy", accuracy_source(model)),
+        ("KL limit", f"{figure(limit.get('max_kl'))}, from {figure(limit.get('source'))}"),
+        ("Workload", f"{figure(load.get('model'))}, {figure(load.get('context'))} tokens of context, "
+         f"{figure(load.get('new_tokens'))} new tokens"),
+        ("GPU", gpu(study)),
+        ("Host", f"{figure(host.get('cpu'))}, {figure(host.get('logical_cpus'))} logical CPUs, "
+         f"{size(host.get('memory_bytes'))} of memory; rates from: {figure(host.get('source'))}"),
+        ("Budget", f"{figure(study.budget.get('trials'))} trials, {duration(study.budget.get('timeout_s'))}; "
+         f"used {len(study.trials)} and {duration(study.seconds)}"),
+        ("Stopped", figure(study.stop_reason) + ("; the search is not complete" if study.complete is False else "")),
+        ("Created", figure(study.created)),
+        ("Commit", figure(study.commit)),
+    ]  # fmt: skip
+
+
+def accuracy_source(model: dict) -> str:
+    samples, steps = figure(model.get("samples")), figure(model.get("steps"))
+    measured = (
+        f"measured on {figure(model.get('id'))} at {figure(model.get('context'))} tokens of "
+        f"{figure(model.get('text'))}, {samples} samples of {steps} steps"
+    )
+    proxy = ". A proxy: a smaller model than the workload's, so expect other values there"
+    return measured + (proxy if model.get("proxy") else "")
+
+
+def gpu(study: Study) -> str:
+    if not study.gpu:
+        return "none: the CPU alone"
+    there = {True: "present", False: "not in this machine: tuned from its profile"}
+    name, profile = figure(study.gpu.get("name")), figure(study.gpu.get("profile"))
+    return f"{name} (profile {profile}), {there.get(study.gpu.get('present'), 'presence not recorded')}"

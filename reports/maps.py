@@ -1,0 +1,76 @@
+"""K x L maps: where in the grid of bits and tables the error, the density and the speed lie."""
+
+import math
+
+from .numbers import figure, percent
+from .plots import hover, plain
+from .record import Study, Trial
+
+QUANTITIES = {
+    "kl": ("KL against dense", figure, True),
+    "density": ("Density", percent, True),
+    "tokens_per_s": ("Tokens/s", figure, False),
+}
+BALLS = ("circle", "square", "diamond")
+ENOUGH = 4
+
+
+def k_l_maps(study: Study) -> list[dict]:
+    """One plotly figure a quantity that has at least four points over two values of K and of L."""
+    points = fastest_a_cell(study.trials)
+    return [figure_ for key in QUANTITIES if (figure_ := _map(key, points)) is not None]
+
+
+def fastest_a_cell(trials) -> list[Trial]:
+    """Complete trials with K and L, the fastest of those with the same K, L, ball and min_hits."""
+    cells: dict[tuple, Trial] = {}
+    for trial in trials:
+        if trial.status != "complete" or not trial.K or not trial.L:
+            continue
+        cell = (trial.K, trial.L, trial.ball, trial.min_hits)
+        if cell not in cells or (trial.tokens_per_s or 0) > (cells[cell].tokens_per_s or 0):
+            cells[cell] = trial
+    return list(cells.values())
+
+
+def _map(key: str, points: list[Trial]) -> dict | None:
+    title, words, logarithmic = QUANTITIES[key]
+    known = [t for t in points if getattr(t, key) is not None and (getattr(t, key) > 0 or not logarithmic)]
+    if len(known) < ENOUGH or len({t.K for t in known}) < 2 or len({t.L for t in known}) < 2:
+        return None
+    values = [getattr(t, key) for t in known]
+    shades = [math.log10(v) for v in values] if logarithmic else values
+    low, high = min(shades), max(shades)
+    marks = [low, (low + high) / 2, high]
+    trace = {
+        "type": "scatter", "mode": "markers", "showlegend": False, "hoverinfo": "text",
+        "x": [math.log10(t.L) for t in known], "y": [t.K for t in known],
+        "hovertext": [f"{title}: {words(v)}<br>{hover(t)}" for t, v in zip(known, values, strict=True)],
+        "marker": {
+            "size": 19, "color": shades, "cmin": low, "cmax": high, "line": {"width": 1, "color": "--ground"},
+            "symbol": [BALLS[min(int(t.ball or 0), len(BALLS) - 1)] for t in known],
+            "colorscale": [[0, "--map-low"], [1, "--map-high"]], "showscale": True,
+            "colorbar": {"thickness": 8, "len": 0.9, "outlinewidth": 0, "tickvals": marks,
+                         "ticktext": [words(10**m if logarithmic else m) for m in marks]},
+        },
+    }  # fmt: skip
+    tables, bits = sorted({t.L for t in known}), sorted({t.K for t in known})
+    ticks = _spaced(tables)
+    layout = {
+        "title": {"text": plain(title), "x": 0, "xref": "paper", "font": {"size": 14}},
+        "xaxis": {"title": {"text": "L, tables"}, "tickvals": [math.log10(v) for v in ticks],
+                  "ticktext": [figure(v) for v in ticks],
+                  "range": [math.log10(tables[0]) - 0.08, math.log10(tables[-1]) + 0.08]},
+        "yaxis": {"title": {"text": "K, bits"}, "tickvals": bits, "range": [bits[0] - 0.7, bits[-1] + 0.7]},
+    }  # fmt: skip
+    return {"data": [trace], "layout": layout, "height": 320}
+
+
+def _spaced(values: list[float]) -> list[float]:
+    """Those of the sorted values that can stand beside one another on a log axis."""
+    gap = max(0.09, math.log10(values[-1] / values[0]) / 6)
+    kept = values[:1]
+    for value in values[1:]:
+        if math.log10(value / kept[-1]) >= gap:
+            kept.append(value)
+    return kept

@@ -1,0 +1,64 @@
+"use strict";
+
+const figures = JSON.parse(document.getElementById("figures").textContent);
+
+// Colours are named by CSS variable in the figures, so that one record serves both themes.
+function resolved(value, style) {
+  if (typeof value === "string") return value.startsWith("--") ? style.getPropertyValue(value).trim() : value;
+  if (Array.isArray(value)) return value.map((item) => resolved(item, style));
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, resolved(item, style)]));
+}
+
+function furnished(figure, narrow) {
+  const axis = { gridcolor: "--rule", linecolor: "--rule", zeroline: false, tickfont: { color: "--soft" }, fixedrange: true };
+  const xaxis = { showgrid: false, ...axis, ...figure.layout.xaxis };
+  const yaxis = { ...axis, ...figure.layout.yaxis };
+  return {
+    ...figure.layout,
+    xaxis: { ...xaxis, title: { ...xaxis.title, font: { size: 13, color: "--soft" } } },
+    yaxis: { ...yaxis, title: { ...yaxis.title, font: { size: 13, color: "--soft" } } },
+    height: figure.height + (narrow && figure.data.length > 2 ? 60 : 0),
+    margin: { l: narrow ? 46 : 60, r: 8, t: 36, b: 48 },
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13, color: "--ink" },
+    legend: { orientation: "h", y: -0.02, yref: "container", yanchor: "bottom", x: 0, font: { color: "--soft" } },
+    hoverlabel: { bgcolor: "--ground", bordercolor: "--faint", font: { color: "--ink" }, align: "left" },
+    hovermode: "closest",
+    dragmode: false,
+  };
+}
+
+function draw() {
+  const style = getComputedStyle(document.documentElement);
+  const narrow = window.innerWidth < 640;
+  for (const [name, figure] of Object.entries(figures)) {
+    const layout = resolved(furnished(figure, narrow), style);
+    Plotly.react(name, resolved(figure.data, style), layout, { responsive: true, displayModeBar: false });
+  }
+}
+
+function sortable(table) {
+  const headers = [...table.tHead.rows[0].cells];
+  const key = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  const compare = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
+  headers.forEach((header, column) =>
+    header.addEventListener("click", () => {
+      const ascending = header.getAttribute("aria-sort") !== "ascending";
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      const rows = [...table.tBodies[0].rows];
+      // What is missing stays last in either direction.
+      rows.sort((x, y) => {
+        const [a, b] = [key(x, column), key(y, column)];
+        return (a === "") - (b === "") || (ascending ? compare(a, b) : compare(b, a));
+      });
+      table.tBodies[0].append(...rows);
+    }),
+  );
+}
+
+document.querySelectorAll("table.sortable").forEach(sortable);
+draw();
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
