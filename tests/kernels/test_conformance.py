@@ -11,6 +11,14 @@ from truffle.kernels import registry
 from truffle.kernels.contract import Arguments
 
 
+def why_not_isa(name: str) -> str | None:
+    if name == "auto":
+        return None
+    from truffle.kernels import isa
+
+    return isa.why_not(name)
+
+
 def runs() -> list:
     found = []
     for op in registry.ops():
@@ -18,8 +26,9 @@ def runs() -> list:
             reason = registry.why_not(op, name)
             isas = ("auto",) if reason else ("auto", *registry.get(op, name).needs.isas)
             for isa in isas:
+                obstacle = reason or why_not_isa(isa)
                 for case in registry.contract(op).cases:
-                    marks = [pytest.mark.skip(reason=f"{op}/{name}: {reason}")] if reason else []
+                    marks = [pytest.mark.skip(reason=f"{op}/{name}: {obstacle}")] if obstacle else []
                     identity = f"{op}-{name}-{isa}-{case.name}"
                     found.append(pytest.param(op, name, isa, case, marks=marks, id=identity))
     return found

@@ -1,0 +1,53 @@
+#include "build_tables/build_tables.h"
+
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "scratch.h"
+#include "team.h"
+
+namespace truffle {
+namespace {
+
+void check(const uint16_t* codes, int64_t n, int64_t buckets) {
+    unsigned largest = 0;
+    for (int64_t i = 0; i < n; ++i) largest = codes[i] > largest ? codes[i] : largest;
+    if (largest >= buckets)
+        throw std::invalid_argument("codes: expected codes below 2^K = " + std::to_string(buckets) + ", got " +
+                                    std::to_string(largest));
+}
+
+// Counts into two histograms, so that equal neighbours do not wait for each other.
+void sort(const uint16_t* codes, int64_t n, int64_t buckets, int32_t* offsets, uint16_t* ids) {
+    thread_local Scratch scratch;
+    scratch.reserve(2 * buckets * sizeof(int32_t) + 64);
+    int32_t* even = scratch.take<int32_t>(buckets);
+    int32_t* odd = scratch.take<int32_t>(buckets);
+    memset(even, 0, buckets * sizeof(int32_t));
+    memset(odd, 0, buckets * sizeof(int32_t));
+    for (int64_t i = 0; i + 1 < n; i += 2) ++even[codes[i]], ++odd[codes[i + 1]];
+    if (n % 2) ++even[codes[n - 1]];
+    int32_t* next = even;
+    int32_t start = 0;
+    for (int64_t c = 0; c < buckets; ++c) {
+        int32_t size = even[c] + odd[c];
+        offsets[c] = next[c] = start;
+        start += size;
+    }
+    offsets[buckets] = start;
+    for (int64_t i = 0; i < n; ++i) ids[next[codes[i]]++] = uint16_t(i);
+}
+
+}  // namespace
+
+void build_tables(const BuildTables& call, int threads) {
+    int64_t buckets = int64_t{1} << call.K;
+    parallel(threads, call.sorts, [&](int64_t s) {
+        const uint16_t* codes = call.codes + s * call.n;
+        check(codes, call.n, buckets);
+        sort(codes, call.n, buckets, call.offsets + s * (buckets + 1), call.ids + s * call.n);
+    });
+}
+
+}  // namespace truffle

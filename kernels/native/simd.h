@@ -1,0 +1,142 @@
+// Vectors of one instruction set. A source file sets TRUFFLE_ISA, its namespace, and TRUFFLE_WIDTH, the floats a
+// register holds, and includes this once. Everything here has internal linkage, so that no code compiled for a
+// wide instruction set can be taken by the linker for a narrow one.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if TRUFFLE_WIDTH > 4
+#include <immintrin.h>
+#endif
+
+#define TRUFFLE_INLINE inline __attribute__((always_inline))
+#define TRUFFLE_UNROLL _Pragma("GCC unroll 32")
+
+namespace truffle::TRUFFLE_ISA {
+namespace {
+
+constexpr int W = TRUFFLE_WIDTH;
+typedef float Floats __attribute__((vector_size(4 * W)));
+typedef int32_t Ints __attribute__((vector_size(4 * W)));
+typedef uint32_t Words __attribute__((vector_size(4 * W)));
+
+TRUFFLE_INLINE Floats broadcast(float x) { return x - Floats{}; }
+
+template <class Vector>
+TRUFFLE_INLINE Vector load(const void* from) {
+    Vector vector;
+    memcpy(&vector, from, sizeof vector);
+    return vector;
+}
+
+TRUFFLE_INLINE void store(float* to, Floats vector) { memcpy(to, &vector, sizeof vector); }
+
+TRUFFLE_INLINE Floats select(Ints condition, Floats yes, Floats no) {
+    return (Floats)((condition & (Ints)yes) | (~condition & (Ints)no));
+}
+
+TRUFFLE_INLINE float sum_lanes(Floats x) {
+    float sums[W];
+    store(sums, x);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+    return sums[0];
+}
+
+TRUFFLE_INLINE float max_lanes(Floats x) {
+    float best[W];
+    store(best, x);
+    for (int half = W / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) best[i] = best[i] > best[i + half] ? best[i] : best[i + half];
+    return best[0];
+}
+
+#if TRUFFLE_WIDTH == 16
+
+// The first `count` words at `from`, zeros behind; no byte behind them is read.
+TRUFFLE_INLINE Words load_some(const void* from, int count) {
+    return (Words)_mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1), from);
+}
+TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
+    return (Floats)_mm512_i32gather_ps((__m512i)index, table, 4);
+}
+TRUFFLE_INLINE Floats square_root(Floats x) { return (Floats)_mm512_sqrt_ps((__m512)x); }
+TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
+    return _mm512_cmp_ps_mask((__m512)x, _mm512_setzero_ps(), _CMP_GT_OQ);
+}
+
+#elif TRUFFLE_WIDTH == 8
+
+TRUFFLE_INLINE Words load_some(const void* from, int count) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
+    return (Words)_mm256_maskload_epi32(static_cast<const int*>(from), mask);
+}
+TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
+    return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
+}
+TRUFFLE_INLINE Floats square_root(Floats x) { return (Floats)_mm256_sqrt_ps((__m256)x); }
+TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
+    return _mm256_movemask_ps(_mm256_cmp_ps((__m256)x, _mm256_setzero_ps(), _CMP_GT_OQ));
+}
+
+#else
+
+TRUFFLE_INLINE Words load_some(const void* from, int count) {
+    Words words{};
+    for (int i = 0; i < count; ++i) memcpy((char*)&words + 4 * i, static_cast<const char*>(from) + 4 * i, 4);
+    return words;
+}
+TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
+    Floats found{};
+    for (int i = 0; i < W; ++i) found[i] = table[index[i]];
+    return found;
+}
+TRUFFLE_INLINE Floats square_root(Floats x) {
+    for (int i = 0; i < W; ++i) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
+    uint32_t lanes = 0;
+    for (int i = 0; i < W; ++i) lanes |= uint32_t{x[i] > 0} << i;
+    return lanes;
+}
+
+#endif
+
+// e^x for x <= 0 within 2 units in the last place; 0 below the least normal number, NaN for NaN.
+TRUFFLE_INLINE Floats exp_negative(Floats x) {
+    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+    Floats shifted = x * 1.44269504f + shift;
+    Floats n = shifted - shift;
+    Floats r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    Floats y = broadcast(1.9875691500e-4f);
+    y = y * r + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * (r * r) + r + 1.0f;
+    Ints power = (Ints)shifted << 23;
+    Floats scaled = (Floats)((Ints)y + power);
+    scaled = select(x < -87.3f, Floats{}, scaled);
+    return select(x != x, x, scaled);
+}
+
+// 1 - acos(x) / pi for x in [-1, 1], absolute error below 1e-7 (Abramowitz and Stegun, 4.4.46).
+TRUFFLE_INLINE Floats agreement_of(Floats x) {
+    Floats a = select(x < 0.0f, -x, x);
+    Floats y = broadcast(-0.0012624911f);
+    y = y * a + 0.0066700901f;
+    y = y * a - 0.0170881256f;
+    y = y * a + 0.0308918810f;
+    y = y * a - 0.0501743046f;
+    y = y * a + 0.0889789874f;
+    y = y * a - 0.2145988016f;
+    y = y * a + 1.5707963050f;
+    Floats turn = square_root(1.0f - a) * y * 0.318309886f;  // acos(|x|) / pi
+    return select(x < 0.0f, turn, 1.0f - turn);
+}
+
+}  // namespace
+}  // namespace truffle::TRUFFLE_ISA

@@ -1,0 +1,39 @@
+"""retrieve in C++: one counter a key in the second-level cache, buckets prefetched, appends without branches.
+
+The code is the same for every instruction set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from truffle.kernels.contract import Needs
+from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.registry import implements
+from truffle.kernels.store import Segment
+
+
+@implements("retrieve", "cpu_native", Needs(isas=ISAS))
+def retrieve(
+    tables: Sequence[Sequence[Segment]],
+    query_codes: torch.Tensor,
+    ids: torch.Tensor,
+    count: torch.Tensor,
+    *,
+    min_hits: int = 2,
+    threads: int = 1,
+    isa: str = "auto",
+) -> None:
+    handles = [[native_segment(segment) for segment in segments] for segments in tables]
+    native.retrieve(handles, query_codes, ids, count, min_hits, threads, resolve(isa))
+
+
+def native_segment(segment: Segment) -> native.Segment:
+    """The segment's native handle, made once and kept beside its fields."""
+    handle = segment.__dict__.get("_native")
+    if handle is None:
+        handle = native.Segment(segment.start, segment.offsets, segment.ids)
+        segment.__dict__["_native"] = handle
+    return handle

@@ -1,0 +1,44 @@
+"""sparse_attend in C++: a tile of rows at a time, the next tile prefetched, samples split between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.contract import Needs
+from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.registry import implements
+from truffle.kernels.store import Store
+
+
+@implements("sparse_attend", "cpu_native", Needs(isas=ISAS))
+def sparse_attend(
+    q: torch.Tensor,
+    stores: Sequence[Store],
+    ids: torch.Tensor,
+    count: torch.Tensor,
+    center: torch.Tensor | None,
+    law: CollisionLaw | None,
+    log_weight: torch.Tensor | None,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    *,
+    scale: float,
+    threads: int = 1,
+    isa: str = "auto",
+) -> None:
+    handles = [native_store(store) for store in stores]
+    table = None if law is None else law.table
+    native.sparse_attend(
+        q, handles, ids, count, center, table, log_weight, out, lse, scale, threads, resolve(isa)
+    )
+
+
+def native_store(store: Store) -> native.Store:
+    """The store's native handle, made once and kept beside its fields."""
+    handle = store.__dict__.get("_native")
+    if handle is None:
+        handle = store.__dict__["_native"] = native.Store(store.rows, store.length, store.head_dim)
+    return handle
