@@ -128,19 +128,20 @@ def host_rates(threads: int, buffer_bytes: int, seconds: float) -> HostRates:
     import numba
     import torch
 
+    from truffle.kernels.numba_support import launching
+
     most = numba.config.NUMBA_NUM_THREADS
     expect(1 <= threads <= most, "threads", f"1 to {most}, the CPUs this process may use", threads)
-    before = numba.get_num_threads(), torch.get_num_threads()
-    numba.set_num_threads(threads)
+    torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        work = _work(threads, buffer_bytes)
-        spreads = {
-            name: Spread.rate(amount, durations_s(run, seconds / len(work))) for name, (amount, run) in work.items()
-        }
+        with launching(threads, "auto"):
+            work = _work(threads, buffer_bytes)
+            spreads = {
+                name: Spread.rate(amount, durations_s(run, seconds / len(work))) for name, (amount, run) in work.items()
+            }
     finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])
+        torch.set_num_threads(torch_threads)
     return HostRates(threads=threads, **spreads)
 
 
@@ -162,9 +163,9 @@ def _work(threads: int, buffer_bytes: int) -> dict[str, tuple[float, Callable[[]
         "matmul_flops_per_s": (2 * MATMUL_SIZE**3, lambda: torch.mm(left, right, out=product)),
     }
     for row_bytes in (256, 512):
-        rows = words.reshape(-1, row_bytes // 8)
-        ids = np.random.default_rng(0).integers(0, len(rows), min(GATHERED_BYTES, buffer_bytes) // row_bytes)
-        run = functools.partial(stream_numba.gather, rows, ids, sums)
+        rows, gathered = buffer_bytes // row_bytes, min(GATHERED_BYTES, buffer_bytes) // row_bytes
+        ids = np.random.default_rng(0).integers(0, rows, gathered)
+        run = functools.partial(stream_numba.gather, words, row_bytes // 8, ids, sums)
         work[f"gather_{row_bytes}_bytes_per_s"] = (ids.size * row_bytes, run)
     return work
 
