@@ -50,7 +50,7 @@ def _throughput_note(trial: Trial) -> str:
 
 
 def _at_95(low, high) -> str:
-    return f"{interval(low, high)} at 95 %" if interval(low, high) else ""
+    return f"{interval(low, high)} at 95\u00a0%" if interval(low, high) else ""
 
 
 def _kl_note(study: Study, trial: Trial) -> str:

@@ -43,7 +43,7 @@ def _map(key: str, points: list[Trial]) -> dict | None:
     low, high = min(shades), max(shades)
     marks = [low, (low + high) / 2, high]
     trace = {
-        "type": "scatter", "mode": "markers", "showlegend": False, "hoverinfo": "text",
+        "type": "scatter", "mode": "markers", "hoverinfo": "text",
         "x": [math.log10(t.L) for t in known], "y": [t.K for t in known],
         "hovertext": [f"{title}: {words(v)}<br>{hover(t)}" for t, v in zip(known, values, strict=True)],
         "marker": {
@@ -62,6 +62,7 @@ def _map(key: str, points: list[Trial]) -> dict | None:
                   "ticktext": [figure(v) for v in ticks],
                   "range": [math.log10(tables[0]) - 0.08, math.log10(tables[-1]) + 0.08]},
         "yaxis": {"title": {"text": "K, bits"}, "tickvals": bits, "range": [bits[0] - 0.7, bits[-1] + 0.7]},
+        "margin": {"t": 36, "l": 40},
     }  # fmt: skip
     return {"data": [trace], "layout": layout, "height": 320}
 

@@ -29,12 +29,13 @@ def with_unit(value, unit: str, digits: int = 3) -> str:
 
 
 def interval(low, high) -> str:
-    """A 95% interval as "0.011 to 0.014", empty when it is not known."""
-    return f"{figure(low)} to {figure(high)}" if _is_number(low) and _is_number(high) else ""
+    """A 95% interval as "0.011 to 0.014", empty when it is not known or is a single value."""
+    known = _is_number(low) and _is_number(high) and low != high
+    return f"{figure(low)} to {figure(high)}" if known else ""
 
 
 def percent(share) -> str:
-    return f"{figure(100.0 * share)} %" if _is_number(share) else figure(share)
+    return f"{figure(100.0 * share)}\u00a0%" if _is_number(share) else figure(share)
 
 
 def times(ratio) -> str:

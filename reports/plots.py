@@ -1,7 +1,8 @@
 """The report's figures as plain plotly JSON; a colour "--name" is a CSS variable that the page resolves."""
 
-from .front import highlights, pareto_front, roles
+from .front import highlights, pareto_front
 from .kl_axis import KlAxis
+from .labels import label_sides, short_name
 from .numbers import DASH, figure, interval, percent, size
 from .record import Study, Trial
 
@@ -21,17 +22,6 @@ def plain(text: str, limit: int = 200) -> str:
     """Text for plotly, which reads some markup of its own in labels."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-
-
-def short_name(study: Study, trial: Trial) -> str:
-    """What stands beside a trial's mark in the Pareto figure; empty for the trials of the search."""
-    kinds = roles(study)[trial.number]
-    lead = ", ".join(role for role in ("chosen", "default") if role in kinds)
-    if lead:
-        return lead
-    if "paper" in kinds:
-        return trial.name.removeprefix("lsh ") if trial.method == "lsh" else trial.name
-    return trial.name[:26] if "exact" in kinds else ""
 
 
 def hover(trial: Trial) -> str:
@@ -55,41 +45,48 @@ def pareto(study: Study) -> dict | None:
     axis = KlAxis([t.kl for t in points] + ([limit] if limit else []))
     ahead = {t.number for t in front}
     rest = [t for t in points if t.number not in ahead]
-    traces = [
-        _points("infeasible", [t for t in rest if not t.feasible], axis, study, "--faint", 9),
-        _points("feasible", [t for t in rest if t.feasible], axis, study, "--soft", 9),
-        _line(front, axis),
-        _points("on the front", front, axis, study, "--accent", 12),
+    top = highest(points)
+    sides = label_sides(study, axis, top)
+    groups = [
+        ("infeasible", [t for t in rest if not t.feasible], "--faint"),
+        ("feasible", [t for t in rest if t.feasible], "--soft"),
+        ("on the front", front, "--accent"),
     ]
+    traces = [_line(front, axis), *(_points(study, axis, sides, *group) for group in groups)]
     ticks, words = axis.ticks()
-    top = max(t.tokens_per_s_high or t.tokens_per_s for t in points)
     layout = {
         "xaxis": {
             "title": {"text": "KL against dense (log scale; dense is 0)"},
             "tickvals": ticks, "ticktext": words, "range": [axis.start, axis.high],
         },
-        "yaxis": {"title": {"text": "tokens/s" + _kind_note(study)}, "range": [0, 1.12 * top]},
+        "yaxis": {"title": {"text": "tokens/s" + _kind_note(study)}, "range": [0, top]},
         "shapes": _strip(axis) + (_limit_line(axis, limit) if limit else []),
-        "annotations": _limit_word(axis, limit) if limit else [],
+        "annotations": _limit_word(axis, limit) if limit else [], "margin": {"t": 30},
     }  # fmt: skip
-    return {"data": [t for t in traces if t["x"]], "layout": layout, "height": 460}
+    legend = [(name, colour) for name, trials, colour in reversed(groups) if trials]
+    return {"data": [t for t in traces if t["x"]], "layout": layout, "height": 440, "legend": legend}
+
+
+def highest(points: list[Trial]) -> float:
+    """The top of the axis of tokens/s: the highest mark or bar and a little air."""
+    return 1.12 * max((t.tokens_per_s_high or t.tokens_per_s for t in points), default=1.0)
 
 
 def _kind_note(study: Study) -> str:
     return f" ({', '.join(sorted(plain(k) for k in study.kinds))})" if study.kinds else ""
 
 
-def _points(name: str, trials: list[Trial], axis: KlAxis, study: Study, colour: str, dot: int) -> dict:
+def _points(study: Study, axis: KlAxis, sides: dict, name: str, trials: list[Trial], colour: str) -> dict:
     across = [axis.spread(t.kl, t.kl_low, t.kl_high) for t in trials]
     along = [(_gap(t.tokens_per_s_low, t.tokens_per_s), _gap(t.tokens_per_s, t.tokens_per_s_high)) for t in trials]
-    sides = label_sides(trials, [t for t in study.trials if t.plotted], axis)
     return {
         "type": "scatter", "mode": "markers+text", "name": name, "hoverinfo": "text",
         "x": [axis.at(t.kl) for t in trials], "y": [t.tokens_per_s for t in trials],
         "text": [plain(short_name(study, t)) for t in trials], "hovertext": [hover(t) for t in trials],
-        "textposition": sides, "textfont": {"color": "--ink", "size": 12}, "cliponaxis": False,
-        "marker": {"color": [_fill(t, colour) for t in trials], "line": {"width": 2, "color": colour},
-                   "size": [dot + 5 if t is study.chosen else dot for t in trials],
+        "textposition": [sides[t.number] for t in trials], "cliponaxis": False,
+        "textfont": {"color": "--ink", "size": 12},
+        "marker": {"opacity": 1, "color": [_fill(t, colour) for t in trials], "line": {"width": 2, "color": colour},
+                   "size": [15 if t is study.chosen else 10 for t in trials],
                    "symbol": [SYMBOLS.get("exact" if t.exact else t.origin, "circle") for t in trials]},
         "error_x": _bars(across, colour), "error_y": _bars(along, colour),
     }  # fmt: skip
@@ -111,26 +108,9 @@ def _gap(low, high) -> float:
     return max(0.0, high - low) if low is not None and high is not None else 0.0
 
 
-def label_sides(trials: list[Trial], others: list[Trial], axis: KlAxis) -> list[str]:
-    """For each trial the side of its mark with the most room, as plotly's textposition."""
-    tall = 1.12 * max((t.tokens_per_s for t in others), default=1.0)
-    wide = axis.high - axis.start
-    place = {t.number: ((axis.at(t.kl) - axis.start) / wide, t.tokens_per_s / tall) for t in others}
-    offsets = {"top center": (0.0, 0.05), "middle right": (0.09, 0.0), "bottom center": (0.0, -0.05),
-               "middle left": (-0.09, 0.0)}  # fmt: skip
-
-    def room(number: int, side: str) -> float:
-        x, y = place[number][0] + offsets[side][0], place[number][1] + offsets[side][1]
-        edge = min(x, 1.0 - x, y, 1.0 - y) + 0.02
-        gaps = (max(abs(x - a) / 2.0, abs(y - b)) for n, (a, b) in place.items() if n != number)
-        return min(edge, 0.12, *gaps) if len(place) > 1 else edge
-
-    return [max(offsets, key=lambda side, n=t.number: room(n, side)) for t in trials]
-
-
 def _line(front: list[Trial], axis: KlAxis) -> dict:
     return {
-        "type": "scatter", "mode": "lines", "showlegend": False, "hoverinfo": "skip",
+        "type": "scatter", "mode": "lines", "hoverinfo": "skip",
         "x": [axis.at(t.kl) for t in front], "y": [t.tokens_per_s for t in front],
         "line": {"shape": "hv", "color": "--accent", "width": 1.5},
     }  # fmt: skip
@@ -160,30 +140,40 @@ def step_times(study: Study) -> dict | None:
     shown = [t for t in highlights(study) if any(getattr(t, part) is not None for part in PARTS)]
     if not shown:
         return None
-    names = [f"{plain(t.name, 24)}  #{t.number}" for t in shown]
-    bars = [_part(part, shown, names) for part in PARTS if any(getattr(t, part) for t in shown)]
+    parts = [part for part in PARTS if any(getattr(t, part) for t in shown)]
     whole = {
-        "type": "scatter", "mode": "markers", "name": "whole step", "hoverinfo": "text",
-        "x": [t.step_ms for t in shown], "y": names, "hovertext": _said("step", names, [t.step_ms for t in shown]),
+        "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": list(range(len(shown))),
+        "x": [t.step_ms for t in shown], "hovertext": [_said("whole step", t, t.step_ms) for t in shown],
         "marker": {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": "--ink"}},
     }  # fmt: skip
     layout = {
-        "barmode": "stack", "bargap": 0.45,
+        "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
         "xaxis": {"title": {"text": "milliseconds a step"}, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False},
+        "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False,
+                  "tickvals": list(range(len(shown))), "ticktext": [_two_lines(t) for t in shown]},
     }  # fmt: skip
-    return {"data": [*bars, whole], "layout": layout, "height": 150 + 34 * len(shown)}
+    legend = [(PARTS[part], _part_colour(part)) for part in parts]
+    data = [*(_part(part, shown) for part in parts), whole]
+    return {"data": data, "layout": layout, "height": 70 + 46 * len(shown), "legend": legend}
 
 
-def _part(part: str, shown: list[Trial], names: list[str]) -> dict:
+def _two_lines(trial: Trial) -> str:
+    small = f"trial {trial.number}, batch {figure(trial.batch_size)}"
+    return f"{plain(trial.name, 20)}<br><span style='font-size:11px'>{small}</span>"
+
+
+def _part_colour(part: str) -> str:
+    return "--part-" + part.removeprefix("ms_").replace("_", "-")
+
+
+def _part(part: str, shown: list[Trial]) -> dict:
     values = [getattr(t, part) for t in shown]
-    colour = "--part-" + part.removeprefix("ms_").replace("_", "-")
     return {
-        "type": "bar", "orientation": "h", "name": PARTS[part], "y": names, "x": values, "hoverinfo": "text",
-        "hovertext": _said(PARTS[part], names, values), "textposition": "none",
-        "marker": {"color": colour, "line": {"width": 0}},
+        "type": "bar", "orientation": "h", "y": list(range(len(shown))), "x": values, "hoverinfo": "text",
+        "hovertext": [_said(PARTS[part], t, v) for t, v in zip(shown, values, strict=True)],
+        "textposition": "none", "marker": {"color": _part_colour(part), "line": {"width": 0}},
     }  # fmt: skip
 
 
-def _said(what: str, names: list[str], values: list) -> list[str]:
-    return [f"{name}<br>{what}: {figure(v)} ms" for name, v in zip(names, values, strict=True)]
+def _said(what: str, trial: Trial, value) -> str:
+    return f"<b>{plain(trial.name, 60)}</b> · trial {trial.number}<br>{what}: {figure(value)} ms"

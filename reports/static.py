@@ -4,17 +4,18 @@ from pathlib import Path
 
 from .front import pareto_front
 from .kl_axis import KlAxis
+from .labels import label_sides, short_name
 from .numbers import figure
-from .plots import label_sides, short_name
+from .plots import highest
 from .record import Study, Trial
 
 INK, SOFT, FAINT, BAND, ACCENT = "#25221e", "#6f6a62", "#c9c4bb", "#f3f0ea", "#a8501c"
 MARKS = {"default": "D", "paper": "s", "exact": "^"}
 SIDES = {
-    "top center": ((0, 8), "center", "bottom"),
-    "bottom center": ((0, -8), "center", "top"),
-    "middle right": ((9, 0), "left", "center"),
-    "middle left": ((-9, 0), "right", "center"),
+    "top left": ((-5, 5), "right", "bottom"),
+    "top right": ((5, 5), "left", "bottom"),
+    "bottom left": ((-5, -5), "right", "top"),
+    "bottom right": ((5, -5), "left", "top"),
 }
 
 
@@ -45,10 +46,10 @@ def _draw(study: Study):
         _mark(frame, axis, trial, colour)
     frame.plot([axis.at(t.kl) for t in front], [t.tokens_per_s for t in front], color=ACCENT, lw=1.3,
                drawstyle="steps-post", zorder=2)  # fmt: skip
-    for trial, side in zip(points, label_sides(points, points, axis), strict=True):
-        _say(frame, short_name(study, trial), (axis.at(trial.kl), trial.tokens_per_s), *SIDES[side])
-    top = max((t.tokens_per_s_high or t.tokens_per_s for t in points), default=1.0)
-    frame.set_ylim(0, 1.12 * top)
+    sides = label_sides(study, axis, highest(points))
+    for trial in points:
+        _say(frame, short_name(study, trial), (axis.at(trial.kl), trial.tokens_per_s), *SIDES[sides[trial.number]])
+    frame.set_ylim(0, highest(points))
     if not points:
         frame.text(0.5, 0.5, "no trial completed", transform=frame.transAxes, ha="center", color=SOFT)
     return drawing

@@ -1,0 +1,61 @@
+"""Where the words beside the marks of the Pareto figure go, so that they cover as little as possible."""
+
+from itertools import pairwise
+
+from .front import pareto_front, roles
+from .kl_axis import KlAxis
+from .record import Study, Trial
+
+# Corners only: error bars and the front run straight up, down and sideways from a mark.
+SIDES = {"top left": (-1, 1), "bottom right": (1, -1), "top right": (1, 1), "bottom left": (-1, -1)}
+LETTER_WIDTH, LINE_HEIGHT = 0.011, 0.05  # shares of the frame, between a phone's and a desk's
+
+
+def short_name(study: Study, trial: Trial) -> str:
+    """What stands beside a trial's mark; empty for the trials of the search."""
+    kinds = roles(study)[trial.number]
+    lead = ", ".join(role for role in ("chosen", "default") if role in kinds)
+    if lead:
+        return lead
+    if "paper" in kinds:
+        return trial.name.removeprefix("lsh ")[:26]
+    return trial.name[:26] if {"exact", "front"} <= set(kinds) else ""
+
+
+def label_sides(study: Study, axis: KlAxis, top: float) -> dict[int, str]:
+    """Trial number to a corner of its mark, chosen one after the other; `top` is the highest tokens/s shown."""
+    marks = [t for t in study.trials if t.plotted]
+    drawn = [_share(axis, top, at, t.tokens_per_s) for t in marks for at in _along_bar(axis, t)]
+    drawn += [_share(axis, top, axis.at(b.kl), a.tokens_per_s) for a, b in pairwise(pareto_front(marks))]
+    taken: list[tuple] = []
+    sides = {}
+    for trial in marks:
+        letters, mark = len(short_name(study, trial)), _share(axis, top, axis.at(trial.kl), trial.tokens_per_s)
+        boxes = {side: _box(mark, across, along, letters) for side, (across, along) in SIDES.items()}
+        sides[trial.number] = min(boxes, key=lambda side, b=boxes: _covered(b[side], drawn, taken))
+        if letters:
+            taken.append(boxes[sides[trial.number]])
+    return sides
+
+
+def _share(axis: KlAxis, top: float, at: float, tokens_per_s: float) -> tuple[float, float]:
+    return (at - axis.start) / (axis.high - axis.start), tokens_per_s / top
+
+
+def _along_bar(axis: KlAxis, trial: Trial) -> list[float]:
+    at, (left, right) = axis.at(trial.kl), axis.spread(trial.kl, trial.kl_low, trial.kl_high)
+    return [at, at - left, at - left / 2, at + right / 2, at + right]
+
+
+def _box(mark: tuple, across: int, along: int, letters: int) -> tuple[float, float, float, float]:
+    x, y = mark[0] + 0.01 * across, mark[1] + 0.01 * along
+    left, right = sorted((x, x + across * letters * LETTER_WIDTH))
+    low, high = sorted((y, y + along * LINE_HEIGHT))
+    return left, right, low, high
+
+
+def _covered(box: tuple, drawn: list[tuple], taken: list[tuple]) -> float:
+    left, right, low, high = box
+    outside = 10 * (left < 0 or right > 1 or low < 0 or high > 1)
+    overlaps = sum(left < b[1] and b[0] < right and low < b[3] and b[2] < high for b in taken)
+    return outside + 3 * overlaps + sum(left <= x <= right and low <= y <= high for x, y in drawn)
