@@ -23,7 +23,7 @@ A4, A5, A6, A7 = _F(0.0308918810), _F(-0.0170881256), _F(0.0066700901), _F(-0.00
 
 @njit(fastmath=FUSE)
 def exp_below_one(x):
-    """e^x for x <= 0, relative error 2e-7; e^-87 for all below."""
+    """e^x for x <= 0, relative error 3e-7; e^-87 for all below."""
     x = LOWEST_EXPONENT if x < LOWEST_EXPONENT else x
     rounded = x * LOG2_E + ROUNDER
     whole = rounded - ROUNDER

@@ -22,7 +22,7 @@ PROBLEMS = {
     BAD_OFFSETS: (ArgumentError, "tables: expected offsets rising from 0 to n, got others"),
     BAD_ID: (IndexError, "tables: expected ids below the length of their segment, got a larger one"),
     REPEATED: (ArgumentError, "query_codes: expected distinct codes a table, got a key more than 255 times"),
-    NO_ROOM: (ArgumentError, "tables: expected segments that do not overlap, got more keys than ids can hold"),
+    NO_ROOM: (ArgumentError, "tables: expected segments that do not overlap, got more keys than ids hold"),
 }
 
 
