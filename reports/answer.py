@@ -31,8 +31,13 @@ def _named(how) -> str:
 def facts(study: Study) -> list[tuple[str, str, str]]:
     """What, how much, and the small print below it, for the head of a report."""
     chosen, answer, found = study.chosen, study.answer, []
-    if chosen is not None:
-        found.append(("Throughput", f"{figure(chosen.tokens_per_s)} tokens/s", _throughput_note(chosen)))
+    advised = chosen or _fastest(study, exact=True)
+    if advised is not None:
+        found.append(("Throughput", f"{figure(advised.tokens_per_s)} tokens/s", _throughput_note(advised)))
+    rival = _fastest(study, exact=False)
+    if rival is not None and (chosen is None or chosen.exact):
+        note = ", ".join([rival.name, f"KL {figure(rival.kl)}", _throughput_note(rival)])
+        found.append(("Best sampled", f"{figure(rival.tokens_per_s)} tokens/s", note))
     if chosen is not None and not chosen.exact:
         exact = answer.get("fastest_exact") or "the fastest exact way"
         found.append(("Against exact", times(answer.get("gain_over_dense")), f"the speed of {exact}"))
@@ -42,6 +47,11 @@ def facts(study: Study) -> list[tuple[str, str, str]]:
         found.append(("KL against dense", figure(chosen.kl), _kl_note(study, chosen)))
         found.append(("Density", percent(chosen.density), "keys attended outside sink and window"))
     return found
+
+
+def _fastest(study: Study, exact: bool) -> Trial | None:
+    fit = [t for t in study.trials if t.plotted and t.feasible and t.exact == exact]
+    return max(fit, key=lambda t: t.tokens_per_s, default=None)
 
 
 def _throughput_note(trial: Trial) -> str:

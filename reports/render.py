@@ -24,12 +24,10 @@ def render(folder: Path) -> list[Path]:
     folder = Path(folder)
     study = load(folder)
     tuned = read_json(folder / "tuned.json") if (folder / "tuned.json").exists() else None
-    pages = {"report.html": html(study, tuned), "report.md": markdown(study), "trials.csv": None}
-    for name, text in pages.items():
-        if text is not None:
-            (folder / name).write_text(text, encoding="utf-8")
-    write_csv(study, folder / "trials.csv")
-    return [folder / name for name in pages] + static.write_pareto(study, folder)
+    pages = {folder / "report.html": html(study, tuned), folder / "report.md": markdown(study)}
+    for path, text in pages.items():
+        path.write_text(text, encoding="utf-8")
+    return [*pages, write_csv(study, folder / "trials.csv"), *static.write_pareto(study, folder)]
 
 
 def html(study: Study, tuned: dict | None = None) -> str:
@@ -55,12 +53,13 @@ def markdown(study: Study) -> str:
     return environment.get_template("report.md").render(**_common(study), fenced=fenced)
 
 
-def write_csv(study: Study, path: Path) -> None:
+def write_csv(study: Study, path: Path) -> Path:
     """Every trial, every field, as recorded; missing values are empty."""
     with path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.DictWriter(out, [field.name for field in fields(Trial)])
         writer.writeheader()
         writer.writerows(asdict(trial) for trial in study.trials)
+    return path
 
 
 def _environment(**options) -> Environment:
@@ -85,7 +84,7 @@ def escape_markdown(value):
     """Text that Markdown shows as it is, on one line; Markup passes through."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    text = re.sub(r"([\\`*_\[\]|~#!@])", r"\\\1", " ".join(value.split()))
+    text = re.sub(r"([\\`*_\[\]|~#!@])", r"\\\1", re.sub("[ \n]+", " ", value))
     # An address would be turned into a link by itself; the zero-width joiner keeps it text.
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("://", ":&#8203;//")
 
