@@ -10,7 +10,7 @@ bf16 or float32 numbers) stand beside the streams of McCalpin's STREAM, which ov
 
 from __future__ import annotations
 
-import functools
+import itertools
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ from truffle.bench import device_bandwidth
 from truffle.bench.device_bandwidth import DeviceRates
 from truffle.bench.environment import environment
 from truffle.bench.records import write_atomically
-from truffle.bench.spread import Frozen, Spread, durations_s
+from truffle.bench.spread import Spread, durations_s
 from truffle.kernels import hardware
 from truffle.kernels.checks import ArgumentError, expect
+from truffle.kernels.hardware import Frozen
 
 GATHERED_BYTES = 64 << 20
 MATMUL_SIZE = 512
@@ -163,11 +164,19 @@ def _work(threads: int, buffer_bytes: int) -> dict[str, tuple[float, Callable[[]
         "matmul_flops_per_s": (2 * MATMUL_SIZE**3, lambda: torch.mm(left, right, out=product)),
     }
     for row_bytes in (256, 512):
-        rows, gathered = buffer_bytes // row_bytes, min(GATHERED_BYTES, buffer_bytes) // row_bytes
-        ids = np.random.default_rng(0).integers(0, rows, gathered)
-        run = functools.partial(stream_numba.gather, words, row_bytes // 8, ids, sums)
-        work[f"gather_{row_bytes}_bytes_per_s"] = (ids.size * row_bytes, run)
+        gathered = min(GATHERED_BYTES, buffer_bytes) // row_bytes
+        run = _gatherer(words, row_bytes // 8, gathered, sums)
+        work[f"gather_{row_bytes}_bytes_per_s"] = (gathered * row_bytes, run)
     return work
+
+
+def _gatherer(words: np.ndarray, width: int, gathered: int, sums: np.ndarray) -> Callable[[], None]:
+    """Gathers the next `gathered` rows of one random order of all, so that none is still in a cache."""
+    from truffle.bench import stream_numba
+
+    order = np.random.default_rng(0).permutation(words.size // width)
+    parts = itertools.cycle(order[: order.size // gathered * gathered].reshape(-1, gathered))
+    return lambda: stream_numba.gather(words, width, next(parts), sums)
 
 
 def _buffer(size_bytes: int) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from truffle.bench.spread import Frozen, Spread, durations_s
+from truffle.bench.spread import Spread, durations_s
+from truffle.kernels.hardware import Frozen
 
 LINK_SIZES_BYTES = tuple(1 << power for power in (10, 14, 16, 18, 20, 22, 24, 26, 28))
 LAUNCHES = 200
@@ -28,7 +29,7 @@ class DeviceRates(Frozen):
 
     Attributes:
         memory_copy_bytes_per_s: a large copy within device memory, with reads and writes counted.
-        launch_latency_s: one tiny kernel after another in a stream.
+        launch_latency_s: one tiny kernel after another in a CUDA graph, so without the host's part.
     """
 
     name: str
@@ -64,13 +65,12 @@ def _memory_copy(size_bytes: int, seconds: float) -> Spread:
 def _launch(seconds: float) -> Spread:
     import torch
 
-    tiny = torch.zeros(1, device="cuda")
-
-    def launch_many() -> None:
+    tiny, graph = torch.zeros(1, device="cuda"), torch.cuda.CUDAGraph()
+    tiny.add_(1.0)
+    with torch.cuda.graph(graph):
         for _ in range(LAUNCHES):
             tiny.add_(1.0)
-
-    return Spread.of(duration / LAUNCHES for duration in _on_device_s(launch_many, seconds))
+    return Spread.of(duration / LAUNCHES for duration in _on_device_s(graph.replay, seconds))
 
 
 def _link(seconds: float) -> list[LinkPoint]:

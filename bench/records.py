@@ -49,9 +49,7 @@ def read_records(path: str | Path) -> pandas.DataFrame:
     except ValueError as error:
         raise ArgumentError(f"{path}: expected a JSON file of records, got {error}") from None
     found = sorted(content) if isinstance(content, dict) else type(content).__name__
-    expect(
-        found == ["command", "environment", "records"], str(path), "environment, command and records", found
-    )
+    expect(found == ["command", "environment", "records"], str(path), "environment, command and records", found)
     frame = pandas.DataFrame(content["records"])
     frame.attrs = {"environment": content["environment"], "command": content["command"]}
     return frame
@@ -69,7 +67,5 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _check(where: str, value: Any) -> None:
-    expect(
-        isinstance(value, Value), where, "a string, number, bool or None", f"{type(value).__name__} {value!r}"
-    )
+    expect(isinstance(value, Value), where, "a string, number, bool or None", f"{type(value).__name__} {value!r}")
     expect(not isinstance(value, float) or math.isfinite(value), where, "a finite number", value)

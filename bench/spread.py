@@ -6,11 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from truffle.kernels.hardware import Frozen
 
 
 class Spread(Frozen):

@@ -51,7 +51,7 @@ class Decoder:
         for weights, cache in zip(self.weights.layers, self.caches, strict=True):
             pairs = [self._prefill_layer(weights, states) for states in hidden]
             cache.prefill([keys for keys, _ in pairs], [values for _, values in pairs])
-        return self._logits(torch.stack([states[-1] for states in hidden]))
+        return self.logits(torch.stack([states[-1] for states in hidden]))
 
     def _prefill_layer(self, weights: LayerWeights, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one block over states [n, hidden], in place; returns its keys and values, [Hkv, n, d]."""
@@ -72,14 +72,26 @@ class Decoder:
         """Decode one token a request, int64 [B]; returns the next logits, [B, vocabulary]."""
         positions = torch.tensor(self.lengths, device=self.weights.device)
         states = F.embedding(tokens.to(self.weights.device), self.weights.embedding)  # [B, hidden]
-        for index, (weights, cache) in enumerate(zip(self.weights.layers, self.caches, strict=True)):
-            q, keys, values = (part.transpose(0, 1).contiguous() for part in self._project(weights, states, positions))
-            out = cache.decode(q, keys, values)
-            if self.observer:
-                self.observer(index, cache, q, keys, values, out)
-            states = self._finish(weights, states, out.to(states.dtype))
+        for index in range(self.shape.layers):
+            states = self.decode_layer(index, states, positions)
         self.lengths = [length + 1 for length in self.lengths]
-        return self._logits(states)
+        return self.logits(states)
+
+    def decode_layer(self, index: int, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """One block of a step: states [B, hidden] to [B, hidden], the new tokens at positions [B]."""
+        weights, cache = self.weights.layers[index], self.caches[index]
+        q, keys, values = (part.transpose(0, 1).contiguous() for part in self._project(weights, states, positions))
+        out = cache.decode(q, keys, values)
+        if self.observer:
+            self.observer(index, cache, q, keys, values, out)
+        return self._finish(weights, states, out.to(states.dtype))
+
+    @torch.inference_mode()
+    def adopt(self, keys: list[list[torch.Tensor]], values: list[list[torch.Tensor]]) -> None:
+        """Start from prompts that were read elsewhere: by layer and request, [Hkv, n, d] each."""
+        for cache, layer_keys, layer_values in zip(self.caches, keys, values, strict=True):
+            cache.prefill(layer_keys, layer_values)
+        self.lengths = [part.shape[1] for part in keys[0]]
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these, in this order."""
@@ -104,7 +116,8 @@ class Decoder:
         gate, up = F.linear(rms_norm(states, weights.mlp_norm, self.shape.rms_epsilon), weights.gate_up).chunk(2, -1)
         return states + F.linear(F.silu(gate) * up, weights.down)
 
-    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Next-token logits, float32 [B, vocabulary], of final states [B, hidden]."""
         return F.linear(rms_norm(states, self.weights.norm, self.shape.rms_epsilon), self.weights.head).float()
 
 

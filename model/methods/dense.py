@@ -21,6 +21,11 @@ class DenseLayer:
         self._cache.append(keys, values)
         return self._cache.attend(q, self._ops)[0]
 
+    def contents(self, request: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a request, [Hkv, n, d] each, views that later steps leave as they are."""
+        n = self._cache.lengths[request]
+        return self._cache.keys[request, :, :n], self._cache.values[request, :, :n]
+
     def keep(self, requests: list[int]) -> None:
         self._cache.keep(requests)
 

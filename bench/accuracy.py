@@ -1,0 +1,143 @@
+"""How far a method's decoding is from exact decoding, teacher-forced on the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from truffle.bench import text
+from truffle.bench.dense_run import DenseRun, run_dense
+from truffle.model.config import DecodeConfig
+from truffle.model.llama import Decoder
+from truffle.model.methods.base import LayerCache
+from truffle.model.methods.layers import layer_caches
+from truffle.model.operations import Operations
+from truffle.model.weights import LoadedModel
+
+BOOTSTRAP_DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What accuracy is measured on.
+
+    Attributes:
+        context: tokens of the prompt.
+        samples: texts; steps: tokens decoded after each.
+        own: teacher-force the dense model's own continuation rather than the text's.
+    """
+
+    context: int
+    samples: int
+    steps: int
+    own: bool = False
+
+
+def dense_runs(
+    model: LoadedModel, setting: Setting, threads: int, progress: Callable[[int], None] = lambda done: None
+) -> list[DenseRun]:
+    """The exact runs that every method is compared with; one prefill a sample serves all of them.
+
+    Raises:
+        ValueError: the text is too short for that many samples, or the model for that context.
+    """
+    length = setting.context + (0 if setting.own else setting.steps)
+    if setting.context + setting.steps > model.shape.max_positions:
+        expected = f"at most {model.shape.max_positions} positions with {setting.steps} steps"
+        raise ValueError(f"context: expected {expected}, got {setting.context}")
+    runs = []
+    for tokens in text.windows(model.tokenizer(), setting.samples, length):
+        runs.append(run_dense(model, tokens, setting.steps, setting.own, threads))
+        progress(len(runs))
+    return runs
+
+
+def measure(model: LoadedModel, runs: list[DenseRun], config: DecodeConfig) -> list[dict[str, Any]]:
+    """One flat record a decoded token: KL, agreement and losses, and means over layers of the rest."""
+    return [record for sample, run in enumerate(runs) for record in _measure_run(model, run, config, sample)]
+
+
+def _measure_run(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:
+    replayed = _replay(model, run, config)
+    decoder = Decoder(model.shape, model.weights, config)
+    decoder.adopt([[keys] for keys in run.keys], [[values] for values in run.values])
+    records = []
+    for step, token in enumerate(run.continuation):
+        logits = decoder.step(token[None])[0]
+        target = run.continuation[step + 1] if step + 1 < len(run.continuation) else None
+        records.append({"sample": sample, "step": step, **_compare(logits, run.logits[step], target), **replayed[step]})
+    return records
+
+
+def _compare(logits: torch.Tensor, exact: torch.Tensor, target: torch.Tensor | None) -> dict[str, Any]:
+    ours, theirs = logits.double().log_softmax(-1), exact.double().log_softmax(-1)
+    return {
+        "kl": float((theirs.exp() * (theirs - ours)).sum()),
+        "top1": int(ours.argmax() == theirs.argmax()),
+        "loss": None if target is None else -float(ours[target]),
+        "dense_loss": None if target is None else -float(theirs[target]),
+    }
+
+
+@torch.inference_mode()
+def _replay(model: LoadedModel, run: DenseRun, config: DecodeConfig) -> list[dict[str, float | None]]:
+    """Output error, density and rows of each step, every layer fed what the exact run fed it."""
+    caches = layer_caches(model.shape, config, Operations(config, model.weights.device.type))
+    for cache, keys, values in zip(caches, run.keys, run.values, strict=True):
+        cache.prefill([keys], [values])
+    return [_replay_step(caches, step) for step in run.steps]
+
+
+def _replay_step(caches: list[LayerCache], step: list[Any]) -> dict[str, float | None]:
+    errors, densities, rows = [], [], []
+    for cache, seen in zip(caches, step, strict=True):
+        out = cache.decode(seen.q, seen.keys, seen.values)
+        usage = cache.usage()
+        if usage is None:
+            continue
+        errors.append(((out - seen.out).norm(dim=-1) / seen.out.norm(dim=-1)).mean())
+        cached = usage.cached[:, None].clamp_min(1)
+        densities.append((usage.attended / cached).mean())
+        rows.append((cache.rows() / cached).mean())
+    means = {"output_error": errors, "density": densities, "rows": rows}
+    return {name: float(torch.stack(found).mean()) if found else None for name, found in means.items()}
+
+
+def summarise(records: list[dict[str, Any]], seed: int = 0) -> dict[str, float | None]:
+    """Means over samples and steps, each with a 95% interval in `*_low` and `*_high`.
+
+    Intervals are percentiles of a two-level bootstrap: samples are drawn, then steps within each. With one
+    sample they speak of steps of that text only.
+    """
+    summary: dict[str, float | None] = {}
+    for name in ("kl", "top1", "output_error", "density", "rows"):
+        summary |= _interval(name, _by_sample(records, name), seed)
+    losses = [np.stack(pair, 1) for pair in zip(_by_sample(records, "loss"), _by_sample(records, "dense_loss"), strict=True)]
+    return summary | _interval("perplexity_ratio", losses, seed)
+
+
+def _by_sample(records: list[dict[str, Any]], name: str) -> list[np.ndarray]:
+    samples = sorted({record["sample"] for record in records})
+    chosen = [[r[name] for r in records if r["sample"] == sample and r[name] is not None] for sample in samples]
+    return [np.array(values, float) for values in chosen]
+
+
+def _interval(name: str, samples: list[np.ndarray], seed: int) -> dict[str, float | None]:
+    if not samples or any(len(sample) == 0 for sample in samples):
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    generator = np.random.default_rng(seed)
+
+    def statistic(parts: list[np.ndarray]) -> float:
+        pooled = np.concatenate(parts)
+        return float(np.exp((pooled[:, 0] - pooled[:, 1]).mean()) if pooled.ndim == 2 else pooled.mean())
+
+    draws = []
+    for _ in range(BOOTSTRAP_DRAWS):
+        chosen = generator.integers(0, len(samples), len(samples))
+        draws.append(statistic([samples[i][generator.integers(0, len(samples[i]), len(samples[i]))] for i in chosen]))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {name: statistic(samples), f"{name}_low": float(low), f"{name}_high": float(high)}

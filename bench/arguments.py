@@ -1,0 +1,168 @@
+"""Arguments of every operation at the size of a workload, on calibrated keys and queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from truffle.bench import synthetic
+from truffle.kernels import registry
+from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.planes import hyperplanes
+from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of one attention layer; requests of a batch share one store and one index, read by own queries."""
+
+    context: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    K: int
+    L: int
+    min_hits: int = 2
+    batch: int = 1
+    seed: int = 0
+    dtype: torch.dtype = torch.bfloat16
+
+
+class LayerData:
+    """One layer's keys, index, queries and samples, each made when first asked for."""
+
+    def __init__(self, sizes: Sizes, threads: int = 1) -> None:
+        self.sizes, self._threads = sizes, threads
+
+    @cached_property
+    def keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor]:
+        s = self.sizes
+        return synthetic.keys_and_values(s.kv_heads, s.context, s.head_dim, s.seed, s.dtype)
+
+    @cached_property
+    def center(self) -> torch.Tensor:
+        return self.keys_and_values[0].float().mean(dim=1)
+
+    @cached_property
+    def planes(self) -> torch.Tensor:
+        s = self.sizes
+        return torch.from_numpy(hyperplanes(s.head_dim, s.K, s.L, s.seed, 0).copy())
+
+    @cached_property
+    def store(self) -> Store:
+        s = self.sizes
+        return Store.allocate(s.kv_heads, s.context, s.head_dim, s.dtype).appended(*self.keys_and_values, self.center)
+
+    @cached_property
+    def segment_codes(self) -> list[torch.Tensor]:
+        hash_codes = registry.get("hash_codes")
+        found = []
+        for keys in self.keys_and_values[0].split(SEGMENT_TOKENS, dim=1):
+            codes = torch.empty(keys.shape[0], self.sizes.L, keys.shape[1], dtype=torch.uint16)
+            hash_codes(keys.contiguous(), self.planes, self.center, codes, K=self.sizes.K, threads=self._threads)
+            found.append(codes)
+        return found
+
+    @cached_property
+    def segments(self) -> list[Segment]:
+        build, found, start = registry.get("build_tables"), [], 0
+        for codes in self.segment_codes:
+            segment = empty_segment(start, codes.shape[0], self.sizes.K, self.sizes.L, codes.shape[2])
+            build(codes, segment.offsets, segment.ids, K=self.sizes.K, threads=self._threads)
+            found.append(segment)
+            start += codes.shape[2]
+        return found
+
+    def queries(self, draw: int = 0) -> torch.Tensor:
+        """Queries [B, H, d] in the store's dtype; another draw gives others."""
+        s = self.sizes
+        return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.dtype)
+
+    def query_codes(self, draw: int = 0) -> torch.Tensor:
+        """Codes of the queries, [B, H, L, 1]."""
+        s = self.sizes
+        codes = torch.empty(1, s.L, s.batch * s.heads, dtype=torch.uint16)
+        registry.get("hash_codes")(self.queries(draw).view(1, -1, s.head_dim), self.planes, None, codes, K=s.K)
+        return codes[0].T.reshape(s.batch, s.heads, s.L, 1).contiguous()
+
+    def retrieve_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of retrieve, outputs not yet filled."""
+        s, rows = self.sizes, self.sizes.batch * self.sizes.heads
+        return {
+            "tables": [self.segments] * s.batch,
+            "query_codes": self.query_codes(draw),
+            "ids": torch.empty(rows, s.context, dtype=torch.int32),
+            "count": torch.empty(rows, dtype=torch.int32),
+            "min_hits": s.min_hits,
+        }
+
+    def sparse_attend_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of sparse_attend over the keys that the tables sample."""
+        s = self.sizes
+        found = self.retrieve_arguments(draw)
+        registry.get("retrieve")(**found, threads=self._threads)
+        longest = max(int(found["count"].max()), 1)
+        return {
+            "q": self.queries(draw),
+            "stores": [self.store] * s.batch,
+            "ids": found["ids"][:, :longest].contiguous(),
+            "count": found["count"],
+            "center": self.center.expand(s.batch, -1, -1).contiguous(),
+            "law": CollisionLaw(s.K, s.L, s.min_hits),
+            "log_weight": None,
+            "out": torch.empty(s.batch, s.heads, s.head_dim),
+            "lse": torch.empty(s.batch, s.heads),
+            "scale": s.head_dim**-0.5,
+        }
+
+    def hash_codes_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of hash_codes over the first segment's keys."""
+        keys = self.keys_and_values[0][:, :SEGMENT_TOKENS].contiguous()
+        codes = torch.empty(keys.shape[0], self.sizes.L, keys.shape[1], dtype=torch.uint16)
+        return {"x": keys, "planes": self.planes, "center": self.center, "codes": codes, "K": self.sizes.K}
+
+    def build_tables_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of build_tables over the first segment's codes."""
+        codes = self.segment_codes[0]
+        segment = empty_segment(0, codes.shape[0], self.sizes.K, self.sizes.L, codes.shape[2])
+        return {"codes": codes, "offsets": segment.offsets, "ids": segment.ids, "K": self.sizes.K}
+
+    def dense_attend_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of dense_attend over the whole context."""
+        s = self.sizes
+        keys, values = (part.expand(s.batch, -1, -1, -1).contiguous() for part in self.keys_and_values)
+        return {
+            "q": self.queries(draw),
+            "keys": keys,
+            "values": values,
+            "lengths": torch.full((s.batch,), s.context, dtype=torch.int32),
+            "out": torch.empty(s.batch, s.heads, s.head_dim),
+            "lse": torch.empty(s.batch, s.heads),
+            "scale": s.head_dim**-0.5,
+        }
+
+    def merge_states_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of merge_states over two parts."""
+        s = self.sizes
+        generator = torch.Generator().manual_seed(s.seed + draw)
+        return {
+            "outs": torch.randn(2, s.batch, s.heads, s.head_dim, generator=generator),
+            "lses": torch.randn(2, s.batch, s.heads, generator=generator),
+            "out": torch.empty(s.batch, s.heads, s.head_dim),
+            "lse": torch.empty(s.batch, s.heads),
+        }
+
+    def arguments(self, op: str) -> Callable[[int], dict[str, Any]]:
+        """The method that makes the arguments of `op`.
+
+        Raises:
+            KeyError: the operation has no arguments at workload size.
+        """
+        found = getattr(self, f"{op}_arguments", None)
+        if found is None:
+            raise KeyError(f"no arguments at workload size for operation {op!r}")
+        return found

@@ -1,0 +1,41 @@
+"""Side-by-side timing: contenders take turns in random order, so that drift hits all of them alike."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+WARM_UP_CALLS = 2
+
+
+def interleaved_s(
+    contenders: Mapping[str, Callable[[], object]], seconds: float, min_rounds: int = 5, seed: int = 0
+) -> dict[str, list[float]]:
+    """Durations in seconds of each contender, one a round, until `seconds` are spent.
+
+    A round calls every contender once, in an order drawn anew: fixed orders alias with periodic preemption.
+    Contenders that launch work elsewhere must wait for it themselves.
+    """
+    order = list(contenders)
+    for call in contenders.values():
+        for _ in range(WARM_UP_CALLS):
+            call()
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    shuffle = random.Random(seed).shuffle
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(samples[order[0]]) < min_rounds:
+        shuffle(order)
+        for name in order:
+            start = time.perf_counter()
+            contenders[name]()
+            samples[name].append(time.perf_counter() - start)
+    return samples
+
+
+def quantiles_us(samples_s: list[float]) -> dict[str, float]:
+    """median_us, p20_us and p80_us of durations in seconds."""
+    p20, median, p80 = np.quantile(samples_s, [0.2, 0.5, 0.8]) * 1e6
+    return {"median_us": float(median), "p20_us": float(p20), "p80_us": float(p80)}
