@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -18,6 +19,11 @@ from truffle.kernels.checks import ArgumentError, expect
 # Sums may be reordered, and products fused into them; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
 FUSE = {"contract"}
+
+# Threads of the OpenMP layer spin between calls and, on a busy machine, wait for each other by time slices (12 ms
+# seen for a call of 0.5 ms), and it cannot fork; TBB and workqueue sleep. A layer named by the user is kept.
+if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
+    numba.config.THREADING_LAYER_PRIORITY = ["tbb", "workqueue", "omp"]
 
 _one_launch = threading.Lock()
 

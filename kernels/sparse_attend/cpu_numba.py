@@ -73,10 +73,10 @@ def _attend(q, stores, like, ids, count, centers, table, weights, scale, out, ls
             center = centers[b, g] if table.size > 0 else query
             known = weights[row, first:last] if table.size == 0 else query
             _attend_chunk(query, store, g, like, sample, center, table, known, scale, states[task])
-    _merge(tasks, states, out.reshape(-1, d), lse.reshape(-1))
     for task in range(len(tasks)):
         if not fits[task]:
             return tasks[task, 0]
+    _merge(tasks, states, out.reshape(-1, d), lse.reshape(-1))
     return -1
 
 
@@ -140,7 +140,7 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
         _absorb(scores, sample[first : first + size], rows[d:], width, state)
 
 
-@njit
+@njit(error_model="numpy")  # a check for zero would end the vector loop
 def _weigh(scores, norms, length, offset, table, scale):
     """Scores become logits: ``scale q.k - ln u``."""
     for i in range(len(scores)):
