@@ -131,7 +131,7 @@ def host_rates(threads: int, buffer_bytes: int, seconds: float) -> HostRates:
 
     from truffle.kernels.numba_support import launching
 
-    most = numba.config.NUMBA_NUM_THREADS
+    most = numba.config.NUMBA_NUM_THREADS  # pyright: ignore[reportPrivateImportUsage, reportAttributeAccessIssue]
     expect(1 <= threads <= most, "threads", f"1 to {most}, the CPUs this process may use", threads)
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -30,6 +30,8 @@ ISAS = (
 
 
 class Frozen(BaseModel):
+    """A schema: unchangeable, with JSON both ways, and no keys but its own."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -195,7 +197,7 @@ def _numa_nodes(folder: Path) -> tuple[NumaNode, ...]:
 
 def _cpu_list(text: str | None) -> tuple[int, ...]:
     """``"0-3,8"`` as numbers; nothing where the text is missing or malformed."""
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text or ""):
+    if not text or not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
         return ()
     ranges = (part.partition("-") for part in text.split(","))
     return tuple(cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1))

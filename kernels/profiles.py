@@ -14,17 +14,15 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
+
+from truffle.kernels.hardware import Frozen
 
 FOLDER = Path(__file__).parent / "profiles"
 
 
 class ProfileError(ValueError):
     """A card is not known, or its file is not a profile."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Figure(Frozen):
@@ -66,7 +64,7 @@ class GpuProfile(Frozen):
         bf16_flops_per_s: dense, FP32 accumulation, with inputs of `matmul_dtype`.
         link_bandwidth_bytes_per_s: PCIe, one way, after line coding.
         memory_efficiency, flops_efficiency, link_efficiency: attained share of the peaks above.
-        launch_latency_s: one kernel after another in a stream.
+        launch_latency_s: one tiny kernel after another in a CUDA graph.
         link_latency_s: one small pinned copy, waited for.
     """
 
@@ -107,8 +105,7 @@ def load(name: str) -> GpuProfile:
         if profile.answers_to(name):
             return profile
     raise ProfileError(
-        f"gpu: expected one of {', '.join(known())}, got {name!r}; "
-        f"a profile of your own goes into {user_folder()}"
+        f"gpu: expected one of {', '.join(known())}, got {name!r}; a profile of your own goes into {user_folder()}"
     )
 
 

@@ -76,6 +76,18 @@ def test_bytes_are_counted_as_the_loops_move_them():
     assert counted["gather_256_bytes_per_s"] == counted["gather_512_bytes_per_s"] == MIB
 
 
+def test_no_row_is_gathered_again_before_all_others(monkeypatch):
+    seen = []
+    monkeypatch.setattr(stream_numba, "gather", lambda words, width, ids, sums: seen.append(ids))
+    gather = bandwidth._gatherer(np.empty(100 * 32, np.uint64), 32, gathered=30, sums=np.empty(8, np.uint64))
+    for _ in range(4):
+        gather()
+    first_round = np.concatenate(seen[:3])
+    assert len(np.unique(first_round)) == len(first_round) == 90
+    assert not np.array_equal(np.sort(first_round), first_round)
+    np.testing.assert_array_equal(seen[3], seen[0])
+
+
 def test_calibration_has_every_rate(calibration):
     assert [rates.threads for rates in calibration.rates] == [1]
     for name, spread in calibration.rates[0]:

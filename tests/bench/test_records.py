@@ -36,9 +36,7 @@ def test_what_json_cannot_hold_is_refused_and_nothing_is_written(tmp_path, value
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"records": []}', '{"environment": {}, "command": "", "record": []}']
-)
+@pytest.mark.parametrize("text", ["", "[]", '{"records": []}', '{"environment": {}, "command": "", "record": []}'])
 def test_other_files_are_refused_by_name(tmp_path, text):
     path = tmp_path / "r.json"
     path.write_text(text)
@@ -65,9 +63,7 @@ def test_environment_is_json_and_names_what_matters():
 def test_revision_of_a_checkout_and_its_changes(tmp_path):
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false")
-        run = subprocess.run(
-            ["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True
-        )
+        run = subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True)
         return run.stdout.strip()
 
     assert environment.revision(tmp_path) == (None, None)

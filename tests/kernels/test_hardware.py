@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -259,3 +261,11 @@ def test_mig_instances_stand_for_their_board(tmp_path):
 def test_no_driver_no_gpu(tmp_path):
     here = hardware.detect(tmp_path, FakeNvml([{}], driver=False))
     assert (here.gpus, here.driver) == ((), None)
+
+
+def test_discovery_loads_nothing_heavy():
+    code = "import sys; from truffle.kernels import hardware, profiles; hardware.detect(); profiles.known();"
+    code += "print(sorted({'torch', 'numba', 'triton', 'pandas'} & set(sys.modules)))"
+    root = Path(__file__).resolve().parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("[]\n", "")

@@ -50,9 +50,7 @@ def test_units_are_bytes_seconds_and_flops(card):
 
 
 def test_figures_that_are_often_copied_wrongly():
-    assert (
-        profiles.load("4090").bf16_flops_per_s.value == 165.2e12
-    )  # neither 82.6 (shaders) nor 330 (FP16 sums)
+    assert profiles.load("4090").bf16_flops_per_s.value == 165.2e12  # neither 82.6 (shaders) nor 330 (FP16 sums)
     assert profiles.load("a100-40gb").memory_bandwidth_bytes_per_s.value == 1555e9
     assert profiles.load("l20").bf16_flops_per_s.value == 119.5e12
 
@@ -63,9 +61,7 @@ def test_no_two_cards_answer_to_one_name():
         assert not clashes, (one.id, other.id)
 
 
-@pytest.mark.parametrize(
-    "name", ["4090", "RTX4090", "rtx 4090", "RTX_4090", "NVIDIA GeForce RTX 4090", "rtx-4090"]
-)
+@pytest.mark.parametrize("name", ["4090", "RTX4090", "rtx 4090", "RTX_4090", "NVIDIA GeForce RTX 4090", "rtx-4090"])
 def test_load_by_any_spelling(name):
     assert profiles.load(name).id == "rtx-4090"
 
