@@ -42,12 +42,15 @@ def arc_cosine(x):
 
 
 @njit(fastmath=FUSE)
-def log_inclusion(cosine, table):
-    """ln u of a collision law's table at a cosine, which may be outside [-1, 1] or NaN."""
-    cells = np.int32(len(table) - 1)
-    clamped = min(max(cosine, -ONE), ONE)
-    place = (ONE - arc_cosine(clamped) * INVERSE_PI) * _F(cells)
-    place = place if place > ZERO else ZERO  # NaN too
-    cell = min(np.int32(place), cells - np.int32(1))
+def agreement_cell(cosine, cells):
+    """Where in a table over agreements from 0 to 1 a cosine falls, 0 to `cells`; 0 for NaN."""
+    place = (ONE - arc_cosine(min(max(cosine, -ONE), ONE)) * INVERSE_PI) * _F(cells)
+    return place if place > ZERO else ZERO
+
+
+@njit(fastmath=FUSE)
+def interpolate(place, table):
+    """The value of a table at a place between its entries."""
+    cell = min(np.int32(place), np.int32(len(table) - 2))
     below, above = table[cell], table[cell + 1]
     return below + (place - _F(cell)) * (above - below)

@@ -9,7 +9,7 @@ from numba import njit, prange
 from truffle.kernels.checks import expect
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Needs
-from truffle.kernels.numba_math import exp_below_one, log_inclusion
+from truffle.kernels.numba_math import agreement_cell, exp_below_one, interpolate
 from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store, row_width
@@ -142,11 +142,14 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
 
 @njit(error_model="numpy")  # a check for zero would end the vector loop
 def _weigh(scores, norms, length, offset, table, scale):
-    """Scores become logits: ``scale q.k - ln u``."""
+    """Scores become logits, ``scale q.k - ln u``; the look-ups stand apart as they are no vectors."""
+    cells = len(table) - 1
     for i in range(len(scores)):
         norm = norms[i] * length
         cosine = (scores[i] - offset) / norm if norm > 0 else np.float32(0)
-        scores[i] = scale * scores[i] - log_inclusion(cosine, table)
+        norms[i] = agreement_cell(cosine, cells)
+    for i in range(len(scores)):
+        scores[i] = scale * scores[i] - interpolate(norms[i], table)
 
 
 @njit

@@ -148,7 +148,7 @@ def test_log_inclusion_at_and_beyond_the_ends():
 
 @numba.njit
 def log_inclusion_of(cosine, table):
-    return numba_math.log_inclusion(cosine, table)
+    return numba_math.interpolate(numba_math.agreement_cell(cosine, len(table) - 1), table)
 
 
 CONCURRENT = """
