@@ -124,13 +124,18 @@ def test_more_threads_than_there_are_is_an_error(threads):
         bandwidth.host_rates(threads, MIB, 0.0)
 
 
-def test_thread_counts_are_put_back(calibration):
+def test_thread_counts_are_put_back():
     import numba
     import torch
 
-    before = numba.get_num_threads(), torch.get_num_threads()
-    bandwidth.host_rates(1, MIB, 0.0)
-    assert (numba.get_num_threads(), torch.get_num_threads()) == before
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        before = numba.get_num_threads(), 3
+        bandwidth.host_rates(1, MIB, 0.0)
+        assert (numba.get_num_threads(), torch.get_num_threads()) == before
+    finally:
+        torch.set_num_threads(torch_threads)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,16 @@ def test_other_files_are_refused_by_name(tmp_path, text):
         records.read_records(path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
+@pytest.mark.parametrize("text", ["\ud800", "new"])
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch, text):
+    def fail(*arguments):
+        raise OSError("no space")
+
     path = tmp_path / "r.json"
     records.write_atomically(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        records.write_atomically(path, "\ud800")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises((UnicodeEncodeError, OSError)):
+        records.write_atomically(path, text)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
