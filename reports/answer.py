@@ -25,13 +25,14 @@ def verdict(study: Study) -> str:
 
 
 def _named(how) -> str:
-    return f" ({how})" if how and how != "dense" else ""
+    place = (how or "").removeprefix("dense").removeprefix(", ")
+    return f" ({place})" if place else ""
 
 
 def facts(study: Study) -> list[tuple[str, str, str]]:
     """What, how much, and the small print below it, for the head of a report."""
     chosen, answer, found = study.chosen, study.answer, []
-    advised = chosen or _fastest(study, exact=True)
+    advised = _advised(study)
     if advised is not None:
         found.append(("Throughput", f"{figure(advised.tokens_per_s)} tokens/s", _throughput_note(advised)))
     rival = _fastest(study, exact=False)
@@ -47,6 +48,16 @@ def facts(study: Study) -> list[tuple[str, str, str]]:
         found.append(("KL against dense", figure(chosen.kl), _kl_note(study, chosen)))
         found.append(("Density", percent(chosen.density), "keys attended outside sink and window"))
     return found
+
+
+def _advised(study: Study) -> Trial | None:
+    return study.chosen or _fastest(study, exact=True)
+
+
+def kind(study: Study) -> str | None:
+    """How the throughput of what is advised came about, None when there is none."""
+    advised = _advised(study)
+    return advised.throughput_kind if advised else None
 
 
 def _fastest(study: Study, exact: bool) -> Trial | None:

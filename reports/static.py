@@ -43,7 +43,7 @@ def _draw(study: Study):
     _furnish(frame, axis, study, limit)
     for trial in points:
         colour = ACCENT if trial.number in ahead else SOFT if trial.feasible else FAINT
-        _mark(frame, axis, trial, colour)
+        _mark(frame, axis, trial, colour, 9.5 if trial is study.chosen else 6.5)
     frame.plot([axis.at(t.kl) for t in front], [t.tokens_per_s for t in front], color=ACCENT, lw=1.3,
                drawstyle="steps-post", zorder=2)  # fmt: skip
     sides = label_sides(study, axis, highest(points))
@@ -56,12 +56,15 @@ def _draw(study: Study):
 
 
 def _say(frame, words: str, at: tuple, offset: tuple, across: str, along: str, **frame_of) -> None:
+    from matplotlib.patheffects import withStroke
+
     # A label is text: a dollar sign in it starts no formula.
     frame.annotate(words, at, offset, textcoords="offset points", ha=across, va=along, fontsize=9, color=INK,
-                   parse_math=False, zorder=4, **frame_of)  # fmt: skip
+                   parse_math=False, zorder=4, path_effects=[withStroke(linewidth=2.5, foreground="white")],
+                   **frame_of)  # fmt: skip
 
 
-def _mark(frame, axis: KlAxis, trial: Trial, colour: str) -> None:
+def _mark(frame, axis: KlAxis, trial: Trial, colour: str, dot: float) -> None:
     x, y = axis.at(trial.kl), trial.tokens_per_s
     left, right = axis.spread(trial.kl, trial.kl_low, trial.kl_high)
     low, high = trial.tokens_per_s_low, trial.tokens_per_s_high
@@ -69,7 +72,7 @@ def _mark(frame, axis: KlAxis, trial: Trial, colour: str) -> None:
     if low is not None and high is not None:
         frame.vlines(x, low, high, color=colour, lw=0.9, zorder=2)
     filled = trial.throughput_kind == "measured"
-    frame.plot([x], [y], MARKS.get("exact" if trial.exact else trial.origin, "o"), color=colour, ms=6.5,
+    frame.plot([x], [y], MARKS.get("exact" if trial.exact else trial.origin, "o"), color=colour, ms=dot,
                mfc=colour if filled else "white", mew=1.4, zorder=3)  # fmt: skip
 
 

@@ -112,6 +112,15 @@ def test_hostile_page_runs_nothing(record, folder_of):
     assert "<script>" in seen["hover"]
 
 
+def test_long_words_do_not_widen_a_phone_page(record, folder_of):
+    for trial in record["trials"]:
+        trial |= {"label": "x" * 300, "reason": "y" * 300}
+    record["answer"] |= {"headline": "z" * 300, "detail": ["z" * 300], "fastest_exact": "x" * 300}
+    folder = folder_of(record)
+    render(folder)
+    assert probed(folder, 390)[0]["overflow"] <= 0
+
+
 def test_study_without_figures_is_quiet(fruitless, folder_of):
     folder = folder_of(fruitless)
     render(folder)

@@ -92,7 +92,7 @@ def test_estimates_are_hollow_and_measurements_filled(record):
 def test_two_labels_do_not_share_a_place():
     study = Study((trial(0, 0.010, 10.0, origin="default"), trial(1, 0.0101, 10.0, origin="paper", label="(9, 120)")))
     sides = label_sides(study, KlAxis([0.005, 0.02]), 20.0)
-    assert sides[0] != sides[1]
+    assert sides == {0: "top left", 1: "bottom right"}
     assert short_name(study, study.trials[0]) == "default"
 
 

@@ -95,8 +95,8 @@ def test_answer_comes_first(record):
 @pytest.mark.parametrize(
     ("trial", "expected"),
     [
-        (None, "Change nothing: keep dense attention (dense, KV on the CPU)"),
-        (1, "Keep dense attention (dense, KV on the CPU)"),
+        (None, "Change nothing: keep dense attention (KV on the CPU)"),
+        (1, "Keep dense attention (KV on the CPU)"),
         (2, "Keep the default: lsh (10, 150)"),
     ],
 )
