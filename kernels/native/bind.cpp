@@ -208,7 +208,7 @@ void bind_dense_attend(const RealArray<3>& q, const RealArray<4>& keys, const Re
 }
 
 // Copies and pickles of a handle are None: whoever kept it makes a new one.
-nb::tuple forget(nb::handle) { return nb::make_tuple(nb::type<nb::object>(), nb::tuple()); }
+nb::tuple forget(nb::handle) { return nb::make_tuple(nb::borrow(nb::none().type()), nb::tuple()); }
 
 }  // namespace
 }  // namespace truffle
@@ -216,11 +216,13 @@ nb::tuple forget(nb::handle) { return nb::make_tuple(nb::type<nb::object>(), nb:
 NB_MODULE(_native, m) {
     using namespace truffle;
     m.def("why_not_isa", &why_not_isa, "name"_a);
-    nb::class_<Store>(m, "Store").def(nb::init<RealArray<3>, int64_t, int64_t>(), "rows"_a.noconvert(), "length"_a,
-                                      "head_dim"_a);
+    nb::class_<Store>(m, "Store")
+        .def(nb::init<RealArray<3>, int64_t, int64_t>(), "rows"_a.noconvert(), "length"_a, "head_dim"_a)
+        .def("__reduce__", &forget);
     nb::class_<Segment>(m, "Segment")
         .def(nb::init<int64_t, Array<const int32_t, 3>, Array<const uint16_t, 3>>(), "start"_a,
-             "offsets"_a.noconvert(), "ids"_a.noconvert());
+             "offsets"_a.noconvert(), "ids"_a.noconvert())
+        .def("__reduce__", &forget);
     m.def("hash_codes", &bind_hash_codes, "x"_a.noconvert(), "planes"_a.noconvert(), "center"_a.noconvert().none(),
           "codes"_a.noconvert(), "K"_a, "threads"_a, "isa"_a);
     m.def("build_tables", &bind_build_tables, "codes"_a.noconvert(), "offsets"_a.noconvert(), "ids"_a.noconvert(),

@@ -35,23 +35,13 @@ TRUFFLE_INLINE Floats select(Ints condition, Floats yes, Floats no) {
     return (Floats)((condition & (Ints)yes) | (~condition & (Ints)no));
 }
 
-TRUFFLE_INLINE float sum_lanes(Floats x) {
-    float sums[W];
-    store(sums, x);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
-    return sums[0];
-}
-
-TRUFFLE_INLINE float max_lanes(Floats x) {
-    float best[W];
-    store(best, x);
-    for (int half = W / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) best[i] = best[i] > best[i + half] ? best[i] : best[i + half];
-    return best[0];
-}
-
 #if TRUFFLE_WIDTH == 16
+
+TRUFFLE_INLINE __m128 fold(Floats x) {
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+TRUFFLE_INLINE float max_lanes(Floats x) { return _mm512_reduce_max_ps((__m512)x); }
 
 // The first `count` words at `from`, zeros behind; no byte behind them is read.
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
@@ -66,6 +56,15 @@ TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
 }
 
 #elif TRUFFLE_WIDTH == 8
+
+TRUFFLE_INLINE __m128 fold(Floats x) {
+    return _mm_add_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+}
+TRUFFLE_INLINE float max_lanes(Floats x) {
+    __m128 best = _mm_max_ps(_mm256_castps256_ps128((__m256)x), _mm256_extractf128_ps((__m256)x, 1));
+    best = _mm_max_ps(best, _mm_movehl_ps(best, best));
+    return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
+}
 
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -82,6 +81,11 @@ TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
 
 #else
 
+TRUFFLE_INLINE float max_lanes(Floats x) {
+    float best = x[0];
+    for (int i = 1; i < W; ++i) best = x[i] > best ? x[i] : best;
+    return best;
+}
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
     Words words{};
     for (int i = 0; i < count; ++i) memcpy((char*)&words + 4 * i, static_cast<const char*>(from) + 4 * i, 4);
@@ -103,6 +107,26 @@ TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
 }
 
 #endif
+
+// to[i] = the sum of x[i], four at a time: together they cost little more than one.
+#if TRUFFLE_WIDTH > 4
+TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {
+    __m128 a = fold(x[0]), b = fold(x[1]), c = fold(x[2]), d = fold(x[3]);
+    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    _mm_storeu_ps(to, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+}
+#else
+TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {
+    for (int i = 0; i < 4; ++i) to[i] = (x[i][0] + x[i][2]) + (x[i][1] + x[i][3]);
+}
+#endif
+
+TRUFFLE_INLINE float sum_lanes(Floats x) {
+    float sums[4];
+    sum_four({x, x, x, x}, sums);
+    return sums[0];
+}
 
 // e^x for x <= 0 within 2 units in the last place; 0 below the least normal number, NaN for NaN.
 TRUFFLE_INLINE Floats exp_negative(Floats x) {

@@ -10,6 +10,7 @@ namespace truffle::TRUFFLE_ISA {
 namespace {
 
 constexpr int TILE = 32;
+constexpr int KEYS = 4;  // rows a pass of dot products takes
 
 struct Bf16Rows {
     static constexpr int parts = 2;
@@ -39,22 +40,22 @@ int64_t split_index(int64_t element) {
     return (word / W * Rows::parts + part) * W + word % W;
 }
 
-template <class Rows, int HEADS, int KEYS>
-TRUFFLE_INLINE void multiply(const Words* raw, const float* q, int64_t q_stride, Floats (&sums)[KEYS][HEADS]) {
+template <class Rows, int HEADS>
+TRUFFLE_INLINE void multiply(const Words* raw, const float* q, int64_t q_stride, Floats (&sums)[HEADS][KEYS]) {
     Floats key[KEYS][Rows::parts];
     TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) Rows::unpack(raw[k], key[k]);
     TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) {
         TRUFFLE_UNROLL for (int p = 0; p < Rows::parts; ++p) {
             Floats query = load<Floats>(q + h * q_stride + p * W);
-            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) sums[k][h] += query * key[k][p];
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) sums[h][k] += query * key[k][p];
         }
     }
 }
 
-// products[h * TILE + k] = q_h . key_k for KEYS rows.
-template <class Rows, int HEADS, int KEYS>
+// products[h * TILE + k] = q_h . key_k for KEYS rows and HEADS heads.
+template <class Rows, int HEADS>
 TRUFFLE_INLINE void dot(const char* const* keys, Chunks chunks, const float* q, int64_t q_stride, float* products) {
-    Floats sums[KEYS][HEADS] = {};
+    Floats sums[HEADS][KEYS] = {};
     Words raw[KEYS];
     for (int c = 0; c < chunks.full; ++c) {
         TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) raw[k] = load<Words>(keys[k] + 4 * W * c);
@@ -65,8 +66,7 @@ TRUFFLE_INLINE void dot(const char* const* keys, Chunks chunks, const float* q, 
             raw[k] = load_some(keys[k] + 4 * W * chunks.full, chunks.tail);
         multiply<Rows>(raw, q + chunks.full * Rows::parts * W, q_stride, sums);
     }
-    TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k)
-        TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) products[h * TILE + k] = sum_lanes(sums[k][h]);
+    TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) sum_four(sums[h], products + h * TILE);
 }
 
 // Adds weight_k * value_k to BLOCK vectors of words of the sums of HEADS heads.

@@ -5,9 +5,6 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
-constexpr int KEYS = W == 16 ? 4 : 2;  // rows a pass of dot products takes
-static_assert(TILE % KEYS == 0);
-
 struct Tile {
     const char* keys[TILE];
     const char* values[TILE];
@@ -29,7 +26,12 @@ template <class Rows, int HEADS>
 TRUFFLE_INLINE void attend_tile(const Tile& tile, Chunks chunks, const float* q, float* sums, State* states) {
     const int64_t stride = int64_t(chunks.count()) * Rows::parts * W;
     float logits[HEADS * TILE];
-    for (int k = 0; k < TILE; k += KEYS) dot<Rows, HEADS, KEYS>(tile.keys + k, chunks, q, stride, logits + k);
+    constexpr int first = W == 16 || HEADS < 3 ? HEADS : 2, rest = HEADS - first;  // 16 sums need 32 registers
+    for (int k = 0; k < TILE; k += KEYS) {
+        dot<Rows, first>(tile.keys + k, chunks, q, stride, logits + k);
+        if constexpr (rest > 0)
+            dot<Rows, rest>(tile.keys + k, chunks, q + first * stride, stride, logits + first * TILE + k);
+    }
     for (int h = 0; h < HEADS; ++h) {
         for (int i = tile.count; i < TILE; ++i) logits[h * TILE + i] = -__builtin_inff();
         scale_sums(sums + h * stride, stride, absorb(logits + h * TILE, states[h].max, states[h].sum));

@@ -5,8 +5,6 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
-constexpr int KEYS = 4;  // rows a pass of dot products takes
-
 struct Tile {
     const char* keys[TILE];
     const char* values[TILE];
@@ -63,7 +61,7 @@ TRUFFLE_INLINE void products_of(F32Rows, const char* const* keys, Chunks chunks,
 }
 
 TRUFFLE_INLINE void products_of(Bf16Rows, const char* const* keys, Chunks chunks, const float* q, float* products) {
-    dot<Bf16Rows, 1, KEYS>(keys, chunks, q, 0, products);
+    dot<Bf16Rows, 1>(keys, chunks, q, 0, products);
 }
 
 TRUFFLE_INLINE void prefetch(const char* from, int64_t bytes) {
