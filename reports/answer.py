@@ -130,6 +130,6 @@ def accuracy_source(model: dict) -> str:
 def gpu(study: Study) -> str:
     if not study.gpu:
         return "none: the CPU alone"
-    there = {True: "present", False: "not in this machine: tuned from its profile"}
+    there: dict = {True: "present", False: "not in this machine: tuned from its profile"}
     name, profile = figure(study.gpu.get("name")), figure(study.gpu.get("profile"))
     return f"{name} (profile {profile}), {there.get(study.gpu.get('present'), 'presence not recorded')}"

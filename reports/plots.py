@@ -87,7 +87,7 @@ def _points(study: Study, axis: KlAxis, sides: dict, name: str, trials: list[Tri
         "textfont": {"color": "--ink", "size": 12},
         "marker": {"opacity": 1, "color": [_fill(t, colour) for t in trials], "line": {"width": 2, "color": colour},
                    "size": [15 if t is study.chosen else 10 for t in trials],
-                   "symbol": [SYMBOLS.get("exact" if t.exact else t.origin, "circle") for t in trials]},
+                   "symbol": [SYMBOLS.get("exact" if t.exact else t.origin or "", "circle") for t in trials]},
         "error_x": _bars(across, colour), "error_y": _bars(along, colour),
     }  # fmt: skip
 

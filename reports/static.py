@@ -72,7 +72,7 @@ def _mark(frame, axis: KlAxis, trial: Trial, colour: str, dot: float) -> None:
     if low is not None and high is not None:
         frame.vlines(x, low, high, color=colour, lw=0.9, zorder=2)
     filled = trial.throughput_kind == "measured"
-    frame.plot([x], [y], MARKS.get("exact" if trial.exact else trial.origin, "o"), color=colour, ms=dot,
+    frame.plot([x], [y], MARKS.get("exact" if trial.exact else trial.origin or "", "o"), color=colour, ms=dot,
                mfc=colour if filled else "white", mew=1.4, zorder=3)  # fmt: skip
 
 
