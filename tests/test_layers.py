@@ -41,7 +41,7 @@ def imports(path: Path, source: str) -> Iterator[tuple[int, str]]:
 def faults(path: Path, source: str) -> list[str]:
     """What is wrong with the imports of `path`: back edges, and our folders under another name than truffle's."""
     own = path.parts[0]
-    allowed = {own} if own == "reports" else set(LAYERS[: LAYERS.index(own) + 1])
+    allowed: set[str] = {own} if own == "reports" else set(LAYERS[: LAYERS.index(own) + 1])
     if path.name in COMMAND_LINES:
         allowed.add("reports")
     refused = {*FOLDERS} - allowed
