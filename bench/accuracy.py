@@ -56,12 +56,8 @@ def dense_runs(
     return runs
 
 
-def measure(model: LoadedModel, runs: list[DenseRun], config: DecodeConfig) -> list[dict[str, Any]]:
+def measure(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:
     """One flat record a decoded token: KL, agreement and losses, and means over layers of the rest."""
-    return [record for sample, run in enumerate(runs) for record in _measure_run(model, run, config, sample)]
-
-
-def _measure_run(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:
     replayed = _replay(model, run, config)
     decoder = Decoder(model.shape, model.weights, config)
     decoder.adopt([[keys] for keys in run.keys], [[values] for values in run.values])
@@ -116,7 +112,9 @@ def summarise(records: list[dict[str, Any]], seed: int = 0) -> dict[str, float |
     summary: dict[str, float | None] = {}
     for name in ("kl", "top1", "output_error", "density", "rows"):
         summary |= _interval(name, _by_sample(records, name), seed)
-    losses = [np.stack(pair, 1) for pair in zip(_by_sample(records, "loss"), _by_sample(records, "dense_loss"), strict=True)]
+    losses = [
+        np.stack(pair, 1) for pair in zip(_by_sample(records, "loss"), _by_sample(records, "dense_loss"), strict=True)
+    ]
     return summary | _interval("perplexity_ratio", losses, seed)
 
 

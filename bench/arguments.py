@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -37,6 +37,13 @@ class LayerData:
 
     def __init__(self, sizes: Sizes, threads: int = 1) -> None:
         self.sizes, self._threads = sizes, threads
+
+    def with_tables(self, K: int, L: int, min_hits: int, batch: int) -> LayerData:
+        """The same keys and values under other tables and another batch."""
+        other = LayerData(replace(self.sizes, K=K, L=L, min_hits=min_hits, batch=batch), self._threads)
+        shared = {name: getattr(self, name) for name in ("keys_and_values", "center", "store")}
+        other.__dict__ |= shared
+        return other
 
     @cached_property
     def keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -49,21 +49,26 @@ def _draws(op: str) -> int:
     return QUERY_DRAWS if op in ("retrieve", "sparse_attend") else 1
 
 
+def resolve(level: str) -> str:
+    """The instruction set that the native kernels take for `level`."""
+    from truffle.kernels import isa
+
+    return isa.resolve(level)
+
+
 def _gate(op: str, name: str, threads: int, isa: str) -> tuple[str, str]:
     """``passed`` or why not, and the ISA that is used."""
     reason = registry.why_not(op, name)
     if reason:
         return f"unusable: {reason}", isa
     implementation = registry.get(op, name)
-    used = isa if implementation.needs.isas else "auto"
+    used = resolve(isa) if implementation.needs.isas else "auto"
     device = "cuda" if implementation.needs.device == "cuda" and torch.cuda.is_available() else "cpu"
     problem = gate.check(implementation, threads, used, device)
     return (f"failed: {problem}" if problem else "passed"), used
 
 
-def _call(
-    op: str, name: str, draws: list[dict[str, Any]], threads: int, isa: str, device: str
-) -> Callable[[], object]:
+def _call(op: str, name: str, draws: list[dict[str, Any]], threads: int, isa: str, device: str) -> Callable[[], object]:
     """A call that goes through the draws in turn."""
     implementation, turn = registry.get(op, name), itertools.cycle(draws)
 

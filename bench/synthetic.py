@@ -29,7 +29,9 @@ def spectrum(head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     return keys, queries
 
 
-def keys_and_values(kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def keys_and_values(
+    kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys around a common offset, and values, [Hkv, n, d] each."""
     generator = torch.Generator().manual_seed(seed)
     deviations, _ = spectrum(head_dim)

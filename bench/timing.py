@@ -39,3 +39,10 @@ def quantiles_us(samples_s: list[float]) -> dict[str, float]:
     """median_us, p20_us and p80_us of durations in seconds."""
     p20, median, p80 = np.quantile(samples_s, [0.2, 0.5, 0.8]) * 1e6
     return {"median_us": float(median), "p20_us": float(p20), "p80_us": float(p80)}
+
+
+def median_ci95(samples: np.ndarray, draws: int = 1000) -> tuple[float, float]:
+    """Percentile bootstrap 95% interval of the median."""
+    medians = np.median(np.random.default_rng(0).choice(samples, (draws, len(samples))), axis=1)
+    low, high = np.quantile(medians, [0.025, 0.975])
+    return float(low), float(high)

@@ -44,7 +44,9 @@ def parse_workload(text: str) -> Workload:
     match = re.fullmatch(r"(\d+)(k?)", context)
     if model not in SHAPES or not match or int(match[1]) == 0:
         known = ", ".join(SHAPES)
-        raise WorkloadError(f"workload: expected MODEL@CONTEXT such as llama-3.1-8b@96k with MODEL one of {known}, got {text!r}")
+        raise WorkloadError(
+            f"workload: expected MODEL@CONTEXT such as llama-3.1-8b@96k with MODEL one of {known}, got {text!r}"
+        )
     tokens = int(match[1]) * (1024 if match[2] else 1)
     if tokens > SHAPES[model].max_positions:
         raise WorkloadError(f"workload: {model} has {SHAPES[model].max_positions} positions, got a context of {tokens}")

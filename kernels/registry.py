@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from truffle.kernels.checks import expect
 from truffle.kernels.contract import Needs, OpContract
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,9 @@ class Implementation:
         """
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
+        isas, isa, threads = ("auto", *self.needs.isas), bound.arguments["isa"], bound.arguments["threads"]
+        expect(isa in isas, "isa", f"one of {', '.join(isas)} for {self.op}/{self.name}", repr(isa))
+        expect(isinstance(threads, int) and threads >= 1, "threads", "an integer of at least 1", repr(threads))
         contract(self.op).validate(bound.arguments)
         reason = self.refuses(bound.arguments)
         if reason:

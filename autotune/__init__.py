@@ -1,0 +1,1 @@
+"""The autotuner: `python -m autotune --gpu 4090`."""

@@ -1,0 +1,107 @@
+"""What the study recommends, in words and as a tuned config: a sampled point, the default, or exact attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from truffle.autotune.baselines import Baseline
+from truffle.autotune.record import TrialRecord
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The recommendation.
+
+    Attributes:
+        trial: the recommended record; None means exact attention.
+        headline: one sentence.
+        detail: further sentences.
+    """
+
+    trial: TrialRecord | None
+    headline: str
+    detail: tuple[str, ...]
+    gain_over_dense: float | None
+    gain_over_default: float | None
+
+
+def best_feasible(records: list[TrialRecord]) -> TrialRecord | None:
+    """The fastest sampled point that fits and keeps the error limit."""
+    feasible = [record for record in records if record.feasible and record.tokens_per_s is not None]
+    return max(feasible, key=lambda record: record.tokens_per_s or 0.0, default=None)
+
+
+def default_of(records: list[TrialRecord]) -> TrialRecord | None:
+    """The paper's default, if it was measured."""
+    return next((record for record in records if record.origin == "default" and record.status == "complete"), None)
+
+
+def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) -> Answer:
+    """Recommend the fastest feasible point if it beats the fastest exact way, else exact attention.
+
+    A point whose interval overlaps the default's is no significant gain: the default is kept if it is feasible.
+    """
+    best, default = best_feasible(records), default_of(records)
+    kept_default = False
+    if best and default and default.feasible and best.number != default.number and _overlap(best, default):
+        best, kept_default = default, True
+    exact_rate = exact.tokens_per_s or 0.0
+    if best is None or (best.tokens_per_s or 0.0) <= exact_rate:
+        return _exact(best, exact, default, max_kl)
+    gain, over_default = _ratio(best, exact_rate), _ratio(best, default.tokens_per_s if default else None)
+    limit = "none" if max_kl is None else f"{max_kl:.4f}"
+    headline = (
+        f"Use {best.label} with {best.threads} CPU threads and batch size {best.batch_size}: "
+        f"{best.tokens_per_s:.3g} tokens/s ({best.throughput_kind}), {gain:.2f}x the fastest exact way, "
+        f"at KL {best.kl:.4f} (limit {limit})."
+    )
+    detail = [f"The fastest exact way is {exact.name}: {exact_rate:.3g} tokens/s ({exact.kind})."]
+    if kept_default:
+        detail.append("No point gained significantly over the paper's default, so the default is kept.")
+    elif over_default is not None and best.origin != "default":
+        detail.append(f"That is {over_default:.2f}x the paper's default (10, 150), {_fit_of(default)}.")
+    return Answer(best, headline, tuple(detail), gain, over_default)
+
+
+def _exact(best: TrialRecord | None, exact: Baseline, default: TrialRecord | None, max_kl: float | None) -> Answer:
+    rate = exact.tokens_per_s or 0.0
+    headline = (
+        f"Use dense (exact) attention, {exact.name}, batch size {exact.batch_size}: {rate:.3g} tokens/s "
+        f"({exact.kind}); no sampled point that fits and keeps the error limit is faster."
+    )
+    if best is None:
+        detail = ["No sampled point both fits and keeps the error limit."]
+    else:
+        detail = [f"The fastest such point, {best.label}, does {best.tokens_per_s:.3g} tokens/s at KL {best.kl:.4f}."]
+    if max_kl is not None:
+        detail.append(f"The KL limit is {max_kl:.4f}.")
+    return Answer(None, headline, tuple(detail), 1.0, _ratio_of(rate, default.tokens_per_s if default else None))
+
+
+def _overlap(a: TrialRecord, b: TrialRecord) -> bool:
+    return (a.tokens_per_s_low or 0.0) <= (b.tokens_per_s_high or 0.0)
+
+
+def _fit_of(default: TrialRecord | None) -> str:
+    if default is None or default.feasible:
+        return "which fits too"
+    return f"which is not feasible here: {default.infeasible_because}"
+
+
+def _ratio(record: TrialRecord, rate: float | None) -> float | None:
+    return _ratio_of(record.tokens_per_s or 0.0, rate)
+
+
+def _ratio_of(rate: float, other: float | None) -> float | None:
+    return rate / other if other else None
+
+
+def front(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Points that fit and that no other point that fits beats in both KL and tokens a second, by KL."""
+    fitting = [r for r in records if r.status == "complete" and not (r.infeasible_because or "").startswith("needs")]
+    fitting.sort(key=lambda record: (record.kl or 0.0, -(record.tokens_per_s or 0.0)))
+    found: list[TrialRecord] = []
+    for record in fitting:
+        if not found or (record.tokens_per_s or 0.0) > (found[-1].tokens_per_s or 0.0):
+            found.append(record)
+    return found

@@ -1,0 +1,73 @@
+"""python -m autotune: tune for a card, list the cards, explain a tuned file, calibrate a host."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+COMMANDS = ("tune", "profiles", "show", "calibrate")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] not in (*COMMANDS, "-h", "--help"):
+        given.insert(0, "tune")
+    arguments = build_parser().parse_args(given)
+    arguments.command_line = shlex.join(["python", "-m", "autotune", *(given[1:] if given[0] == "tune" else given)])
+    from truffle.autotune import commands
+
+    try:
+        return getattr(commands, arguments.command)(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `tune` is the default one."""
+    parser = argparse.ArgumentParser(prog="python -m autotune", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    tune = subparsers.add_parser("tune", help="search settings and write a tuned config and reports (the default)")
+    add_tune_arguments(tune)
+    profiles = subparsers.add_parser("profiles", help="list the cards that --gpu takes")
+    profiles.add_argument("--json", action="store_true")
+    show = subparsers.add_parser("show", help="explain a tuned file")
+    show.add_argument("file", type=Path, help="tuned.json")
+    calibrate = subparsers.add_parser("calibrate", help="measure this host, for --host on another machine")
+    calibrate.add_argument("file", type=Path, help="where to write the calibration")
+    calibrate.add_argument("--seconds", type=float, default=12.0, help="(%(default)s)")
+    return parser
+
+
+def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
+    """Options of `tune`."""
+    tune.add_argument("--gpu", default="auto", metavar="NAME|auto|none", help="the card to tune for (%(default)s)")
+    tune.add_argument("--workload", default="llama-3.1-8b@96k", help="what is timed (%(default)s)")
+    tune.add_argument("--model", default="smollm2", help="what accuracy is measured on (%(default)s)")
+    tune.add_argument("--max-kl", type=float, help="error limit (default: the paper default's own KL in this run)")
+    tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
+    tune.add_argument("--timeout", type=float, default=480.0, help="seconds of this run's search (%(default)s)")
+    tune.add_argument(
+        "--host", type=Path, metavar="FILE", help="calibration of the host to tune for (default: this one)"
+    )
+    tune.add_argument("--out", type=Path, metavar="DIR", help="output folder (tuned/GPU)")
+    tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
+    tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
+    tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")
+    tune.add_argument("--json", action="store_true", help="print the study as JSON instead of tables")
+    accuracy = tune.add_argument_group("accuracy")
+    accuracy.add_argument("--accuracy-context", type=int, default=4096, help="prompt tokens (%(default)s)")
+    accuracy.add_argument("--accuracy-samples", type=int, default=2, help="texts (%(default)s)")
+    accuracy.add_argument("--accuracy-steps", type=int, default=24, help="tokens decoded after each (%(default)s)")
+
+
+def render_reports(folder: Path, study: dict):
+    """Write the reports of a study's folder; returns its table for a terminal."""
+    from truffle.reports.render import render
+    from truffle.reports.tables import trials_table
+
+    render(folder)
+    return trials_table(study)

@@ -1,0 +1,89 @@
+"""The time of a decode step on a card that is not here, from bytes, operations, launches and transfers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from truffle.bench.decode import layer_kinds
+from truffle.kernels.profiles import GpuProfile
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
+
+# Kernels that a layer launches inside a captured graph: norms, projections, RoPE, attention, SwiGLU; and those
+# that sampling adds: hash, pack, merge and the copies' own.
+LAUNCHES_PER_LAYER, LAUNCHES_PER_SAMPLED_LAYER = 10, 5
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of one step for the whole batch, part by part, one after another.
+
+    The parts do not overlap in this model; what overlapping can hide is at most `gpu_attend`.
+    """
+
+    weights: float = 0.0
+    gpu_attend: float = 0.0
+    launch: float = 0.0
+    hash: float = 0.0
+    link: float = 0.0
+    cpu_retrieve: float = 0.0
+    cpu_attend: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Seconds of the step."""
+        return sum(asdict(self).values())
+
+    def milliseconds(self) -> dict[str, float]:
+        """Parts as ``ms_<part>``."""
+        return {f"ms_{name}": seconds * 1e3 for name, seconds in asdict(self).items()}
+
+
+def gpu_bandwidth(gpu: GpuProfile) -> float:
+    """Bytes a second that kernels attain on the card's memory."""
+    return gpu.memory_bandwidth_bytes_per_s.value * gpu.memory_efficiency.value
+
+
+def link_bandwidth(gpu: GpuProfile) -> float:
+    """Bytes a second that pinned copies attain one way."""
+    return gpu.link_bandwidth_bytes_per_s.value * gpu.link_efficiency.value
+
+
+def weights_seconds(shape: ModelShape, batch: int, gpu: GpuProfile) -> float:
+    """Reading every weight once, or multiplying by it for each request, whichever is longer."""
+    read = shape.parameters if shape.tied_embeddings else shape.parameters - shape.vocabulary * shape.hidden
+    flops = gpu.bf16_flops_per_s.value * gpu.flops_efficiency.value
+    return max(2 * read / gpu_bandwidth(gpu), 2 * read * batch / flops)
+
+
+def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
+    """Keys and values of one request and layer in bfloat16."""
+    return 2 * tokens * shape.kv_heads * shape.head_dim * 2
+
+
+def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
+    """All of a step but the CPU's retrieval and attention."""
+    kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
+    exact_tokens = kinds.dense * context
+    launches = shape.layers * LAUNCHES_PER_LAYER
+    hashing = link = 0.0
+    if isinstance(p, LshParameters):
+        exact_tokens += kinds.sparse * (p.sink + p.window + p.seal_tokens // 2)
+        launches += kinds.sparse * LAUNCHES_PER_SAMPLED_LAYER
+        hashing = kinds.sparse * 4 * shape.head_dim * p.L * p.K / gpu_bandwidth(gpu)
+        link = kinds.sparse * _transfer_seconds(shape, p, batch, gpu)
+    elif isinstance(p, StreamingParameters):
+        exact_tokens += kinds.sparse * (p.sink + p.window)
+    return StepTime(
+        weights=weights_seconds(shape, batch, gpu),
+        gpu_attend=batch * kv_bytes_per_layer(shape, exact_tokens) / gpu_bandwidth(gpu),
+        launch=launches * gpu.launch_latency_s.value,
+        hash=hashing,
+        link=link,
+    )
+
+
+def _transfer_seconds(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> float:
+    """Queries and codes down, outputs and their lse up: two waits a layer."""
+    rows = batch * shape.heads
+    down, up = rows * (2 * shape.head_dim + 2 * p.L), rows * (4 * shape.head_dim + 4)
+    return (down + up) / link_bandwidth(gpu) + 2 * gpu.link_latency_s.value

@@ -1,0 +1,89 @@
+"""Times the CPU side of a workload: retrieval and attention of one layer, at the workload's own context."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from truffle.bench import gate
+from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.timing import interleaved_s, median_ci95
+from truffle.bench.workloads import Workload
+from truffle.kernels import registry
+from truffle.model.config import DecodeConfig, LshParameters
+
+QUERY_DRAWS, SECONDS = 3, 1.5
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """Seconds of one layer for the whole batch, with a bootstrap 95% interval of their sum, and what was read."""
+
+    retrieve_s: float
+    attend_s: float
+    total_ci95_s: tuple[float, float]
+    sampled_fraction: float
+
+
+class HostTimer:
+    """Measures one layer's CPU work; keys and values are made once, tables when (K, L) changes.
+
+    One layer is allocated. Requests of a batch read the same layer's rows by their own queries.
+    """
+
+    def __init__(self, workload: Workload, threads: int, seed: int) -> None:
+        shape = workload.shape
+        sizes = Sizes(workload.context, shape.heads, shape.kv_heads, shape.head_dim, 1, 1, 1, 1, seed)
+        self._base, self._threads = LayerData(sizes, threads), threads
+        self._passed: set[tuple[str, str, int, str]] = set()
+        self._tables: LayerData | None = None
+
+    def measure(self, config: DecodeConfig, threads: int, seconds: float = SECONDS) -> LayerTime:
+        """Time `retrieve` and `sparse_attend` with `threads` threads.
+
+        Raises:
+            RuntimeError: an implementation does not agree with the reference.
+        """
+        p, batch = config.parameters, config.execution.batch_size
+        assert isinstance(p, LshParameters)
+        data = self._data(p, batch)
+        calls = {}
+        for op, arguments in (("retrieve", data.retrieve_arguments), ("sparse_attend", data.sparse_attend_arguments)):
+            implementation = registry.get(op, config.implementations.get(op, "auto"))
+            isa = config.execution.isa if implementation.needs.isas else "auto"
+            self._require_gate(implementation, threads, isa)
+            turns = itertools.cycle([arguments(draw) for draw in range(QUERY_DRAWS)])
+            calls[op] = lambda run=implementation, turns=turns, isa=isa: run(**next(turns), threads=threads, isa=isa)
+        samples = interleaved_s(calls, seconds)
+        retrieve, attend = np.array(samples["retrieve"]), np.array(samples["sparse_attend"])
+        interval = median_ci95(retrieve + attend)  # the two of one round
+        return LayerTime(float(np.median(retrieve)), float(np.median(attend)), interval, self._fraction(data))
+
+    def _data(self, p: LshParameters, batch: int) -> LayerData:
+        wanted = (p.K, p.L, p.min_hits, batch)
+        held = self._tables and self._tables.sizes
+        if held and wanted[:2] == (held.K, held.L) and self._tables:
+            tables = self._tables.with_tables(*wanted)
+            tables.__dict__["segments"] = self._tables.segments
+        else:
+            self._tables = None  # one index at a time
+            tables = self._base.with_tables(*wanted)
+        self._tables = tables
+        return tables
+
+    def _require_gate(self, implementation: registry.Implementation, threads: int, isa: str) -> None:
+        key = (implementation.op, implementation.name, threads, isa)
+        if key in self._passed:
+            return
+        problem = gate.check(implementation, threads, isa, "cpu")
+        if problem:
+            raise RuntimeError(f"{implementation.op}/{implementation.name} failed its gate: {problem}")
+        self._passed.add(key)
+
+    @staticmethod
+    def _fraction(data: LayerData) -> float:
+        found = data.retrieve_arguments()
+        registry.get("retrieve")(**found)
+        return float(found["count"].double().mean()) / data.sizes.context

@@ -1,0 +1,173 @@
+"""Writes what a study leaves behind: study.json, tuned.json, the reports and the command."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import truffle
+from truffle.autotune.answer import Answer, front
+from truffle.autotune.baselines import Baseline
+from truffle.autotune.record import TrialRecord
+from truffle.autotune.space import Space
+from truffle.autotune.target import Target
+from truffle.bench.environment import environment
+from truffle.bench.records import write_atomically
+from truffle.bench.workloads import Workload
+from truffle.kernels import registry
+from truffle.model import tuned
+from truffle.model.config import DecodeConfig, DenseParameters, Execution
+from truffle.model.tuned import Figure
+
+
+def tuned_config(
+    answer: Answer, exact: Baseline, records: list[TrialRecord], space: Space, proxy: str, study: tuned.Study
+) -> tuned.TunedConfig:
+    """The tuned file of an answer."""
+    target, workload, around = space.target, space.workload, environment()
+    return tuned.TunedConfig(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        generator=tuned.Generator(name="truffle", version=truffle.__version__, commit=around.get("commit")),
+        hardware=_hardware(target),
+        model=tuned.Model(id=workload.model, architecture=workload.shape.architecture, shape=workload.shape),
+        workload=tuned.Workload(context=workload.context, new_tokens=workload.new_tokens),
+        config=_config(answer.trial, exact, space),
+        evidence=tuned.Evidence(
+            accuracy=_accuracy(answer.trial, proxy),
+            throughput=_throughput(answer.trial, exact, target),
+            baselines=_baselines(records, exact, target),
+        ),
+        front=tuple(
+            tuned.FrontPoint(
+                config=_config(record, exact, space),
+                accuracy=_accuracy(record, proxy),
+                throughput=_throughput(record, exact, target),
+            )
+            for record in front(records)
+            if record is not answer.trial
+        ),
+        study=study,
+    )
+
+
+def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> DecodeConfig:
+    if record is None:
+        execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.isa)
+        return DecodeConfig(parameters=DenseParameters(), execution=execution)
+    names = {op: registry.get(op).name for op in ("build_tables", "retrieve", "sparse_attend")}
+    names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
+    return space.config_of(record).model_copy(update={"implementations": names})
+
+
+def _hardware(target: Target) -> tuned.Hardware:
+    gpu = target.gpu
+    return tuned.Hardware(
+        profile=gpu.id if gpu else None,
+        gpu={"name": gpu.name, "memory_bytes": gpu.memory_bytes.value, "present": target.gpu_present} if gpu else None,
+        cpu={
+            "model": target.host.name,
+            "logical_cpus": target.host.logical_cpus,
+            "memory_bytes": target.host.memory_bytes,
+            "source": target.host.source,
+        },
+        link={"gen": gpu.link.gen, "width": gpu.link.width} if gpu else None,
+        kind="estimated" if gpu and not target.gpu_present else "measured",
+    )
+
+
+def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
+    if record is None:
+        return {"kl": Figure(value=0.0, kind="measured", measured_on="exact attention, by definition")}
+    found = {"kl": Figure(value=record.kl, ci95=(record.kl_low, record.kl_high), kind="measured", measured_on=proxy)}
+    for name in ("top1", "perplexity_ratio", "output_error", "density", "rows"):
+        found[name] = Figure(value=getattr(record, name), kind="measured", measured_on=proxy)
+    return found
+
+
+def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> dict[str, Figure]:
+    where = f"{target.gpu.id if target.gpu else 'no GPU'}, {target.host.name} ({target.host.source})"
+    if record is None:
+        return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
+    interval = (record.tokens_per_s_low, record.tokens_per_s_high)
+    figure = Figure(value=record.tokens_per_s, ci95=interval, kind=record.throughput_kind, measured_on=where)
+    return {"tokens_per_s": figure}
+
+
+def _baselines(records: list[TrialRecord], exact: Baseline, target: Target) -> dict[str, dict[str, Figure]]:
+    found = {"dense": _throughput(None, exact, target)}
+    for record in records:
+        if record.origin == "default" and record.status == "complete":
+            found["default"] = _throughput(record, exact, target)
+    return found
+
+
+def study_record(
+    answer: Answer,
+    baselines: list[Baseline],
+    records: list[TrialRecord],
+    target: Target,
+    workload: Workload,
+    **facts: Any,
+) -> dict[str, Any]:
+    """The study as the reports read it; `facts` are the entries that only the command line knows."""
+    gpu = target.gpu
+    return {
+        "schema_version": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(),
+        "gpu": {"profile": gpu.id, "name": gpu.name, "present": target.gpu_present} if gpu else None,
+        "host": {
+            "cpu": target.host.name,
+            "logical_cpus": target.host.logical_cpus,
+            "memory_bytes": target.host.memory_bytes,
+            "source": target.host.source,
+        },
+        "workload": {
+            "id": workload.id,
+            "model": workload.model,
+            "context": workload.context,
+            "new_tokens": workload.new_tokens,
+        },
+        "answer": {
+            "headline": answer.headline,
+            "detail": [*answer.detail, *target.notes],
+            "trial": answer.trial.number if answer.trial else None,
+            "gain_over_dense": answer.gain_over_dense,
+            "gain_over_default": answer.gain_over_default,
+        },
+        "baselines": [_baseline_fields(baseline) for baseline in baselines],
+        "trials": [record.to_dict() for record in [*_exact_trials(baselines, records), *records]],
+        **facts,
+    }  # fmt: skip
+
+
+def _baseline_fields(baseline: Baseline) -> dict[str, Any]:
+    fields = {name: value for name, value in vars(baseline).items() if name != "step"}
+    return {**fields, "step_ms": baseline.step.total * 1e3 if baseline.step else None}
+
+
+def _exact_trials(baselines: list[Baseline], records: list[TrialRecord]) -> list[TrialRecord]:
+    """Exact ways as records of their own, numbered from -1 down, so that tables and plots hold everything."""
+    found = []
+    for index, baseline in enumerate(baselines):
+        figures: dict[str, Any] = {"reason": baseline.reason}
+        if baseline.step:
+            rate = baseline.tokens_per_s
+            figures = {
+                "kl": 0.0, "kl_low": 0.0, "kl_high": 0.0, "top1": 1.0, "perplexity_ratio": 1.0, "tokens_per_s": rate,
+                "throughput_kind": baseline.kind, "step_ms": baseline.step.total * 1e3, "feasible": True,
+                "batch_size": baseline.batch_size, "gpu_memory_bytes": baseline.gpu_memory_bytes,
+                "host_memory_bytes": baseline.host_memory_bytes, **baseline.step.milliseconds(),
+            }  # fmt: skip
+        status = "complete" if baseline.fits else "pruned"
+        found.append(TrialRecord(-1 - index, status, "baseline", f"dense: {baseline.name}", "dense", **figures))
+    return found
+
+
+def write(folder: Path, study: dict[str, Any], config: tuned.TunedConfig) -> None:
+    """Write study.json, tuned.json and the command beside the journal."""
+    write_atomically(folder / "study.json", json.dumps(study, indent=1, allow_nan=False) + "\n")
+    tuned.save(config, folder / "tuned.json")
+    write_atomically(folder / "command.txt", study["command"] + "\n")

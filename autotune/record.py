@@ -1,0 +1,97 @@
+"""What is kept of a trial: one flat record, whether it finished, was ruled out beforehand, or failed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from truffle.autotune.memory import Memory
+from truffle.model.config import DecodeConfig, LshParameters
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One point. Figures are None until they are known; a record that is not complete says why."""
+
+    number: int
+    status: str  # complete, pruned or failed
+    origin: str  # default, paper, baseline or search
+    label: str
+    method: str
+    reason: str | None = None
+    K: int | None = None
+    L: int | None = None
+    min_hits: int | None = None
+    ball: int | None = None
+    sink: int | None = None
+    window: int | None = None
+    dense_layers: str | None = None
+    seed: int | None = None
+    batch_size: int | None = None
+    threads: int | None = None
+    isa: str | None = None
+    kl: float | None = None
+    kl_low: float | None = None
+    kl_high: float | None = None
+    top1: float | None = None
+    perplexity_ratio: float | None = None
+    output_error: float | None = None
+    density: float | None = None
+    rows: float | None = None
+    tokens_per_s: float | None = None
+    tokens_per_s_low: float | None = None
+    tokens_per_s_high: float | None = None
+    throughput_kind: str | None = None
+    step_ms: float | None = None
+    sampled_fraction: float | None = None
+    ms_weights: float | None = None
+    ms_hash: float | None = None
+    ms_link: float | None = None
+    ms_cpu_retrieve: float | None = None
+    ms_cpu_attend: float | None = None
+    ms_gpu_attend: float | None = None
+    ms_launch: float | None = None
+    gpu_memory_bytes: int | None = None
+    host_memory_bytes: int | None = None
+    index_bytes: int | None = None
+    feasible: bool | None = None
+    infeasible_because: str | None = None
+    confirmed: bool = False
+    seconds: float | None = None
+
+    def updated(self, **changes: Any) -> TrialRecord:
+        """A copy with some figures changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat, for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> TrialRecord:
+        """The reverse of `to_dict`; keys of other versions are left out."""
+        known = {field.name for field in fields(TrialRecord)}
+        return TrialRecord(**{name: value for name, value in data.items() if name in known})
+
+
+def describe(config: DecodeConfig) -> dict[str, Any]:
+    """The settings of a config as they stand in a record."""
+    p, execution = config.parameters, config.execution
+    settings: dict[str, Any] = {"method": config.method, "batch_size": execution.batch_size}
+    settings |= {"threads": execution.threads, "isa": execution.isa}
+    if isinstance(p, LshParameters):
+        settings |= {
+            "label": f"lsh ({p.K}, {p.L})" + (f", min_hits {p.min_hits}" if p.min_hits != 2 else ""),
+            "K": p.K, "L": p.L, "min_hits": p.min_hits, "ball": p.probing.amount, "sink": p.sink, "window": p.window,
+            "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
+        }  # fmt: skip
+    return settings
+
+
+def memory_fields(needed: Memory) -> dict[str, int]:
+    """Memory figures as they stand in a record."""
+    return {
+        "gpu_memory_bytes": needed.gpu_bytes,
+        "host_memory_bytes": needed.host_bytes,
+        "index_bytes": needed.index_bytes,
+    }

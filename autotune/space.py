@@ -1,0 +1,106 @@
+"""Which points there are, and which are ruled out before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+
+from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.record import TrialRecord
+from truffle.autotune.target import Target
+from truffle.bench.decode import layer_kinds
+from truffle.bench.synthetic import COSINE_DEVIATION
+from truffle.bench.workloads import Workload
+from truffle.kernels.collision import CollisionLaw
+from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshParameters
+
+PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
+K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
+MOST_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space of one workload on one target.
+
+    Attributes:
+        threads: thread counts to try, those that the target's host has.
+        isa: instruction set of the native kernels.
+        seed: seed of the hyperplanes.
+    """
+
+    workload: Workload
+    target: Target
+    threads: tuple[int, ...]
+    isa: str
+    seed: int
+
+    def first_points(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
+        execution = {"threads": len(self.threads) - 1, "batch_size": 1}
+        default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
+        yield "default", {**default, **execution}
+        for K, L in PAPER_POINTS:
+            yield "paper", {"K": K, "L": L, "min_hits": 2, **execution}
+
+    def suggest(self, trial: optuna.Trial) -> DecodeConfig:
+        """A point; `threads` is searched as an index, so that a range may change between runs."""
+        return self.config(
+            {
+                "K": trial.suggest_int("K", *K_RANGE),
+                "L": trial.suggest_int("L", *L_RANGE),
+                "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
+                "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
+                "batch_size": trial.suggest_int("batch_size", 1, MOST_BATCH, log=True),
+            }
+        )
+
+    def config(self, point: dict[str, int]) -> DecodeConfig:
+        """The decode config of a point."""
+        parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
+        threads = self.threads[point["threads"]]
+        execution = Execution(threads=threads, batch_size=point["batch_size"], isa=self.isa)
+        return DecodeConfig(parameters=parameters, execution=execution)
+
+    def config_of(self, record: TrialRecord) -> DecodeConfig:
+        """The decode config of a record."""
+        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size")}
+        return self.config({**point, "threads": self.threads.index(record.threads)})
+
+    def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
+        """Why a point need not be measured, or None: memory, or slower than exact by bandwidth alone."""
+        needed = memory(self.workload.shape, config, self.workload.context, self.target.gpu is not None)
+        return does_not_fit(needed, self.target) or self._too_slow(config, fastest_exact)
+
+    def _too_slow(self, config: DecodeConfig, fastest_exact: float) -> str | None:
+        """A bound: the sampled rows at the host's gather rate, and nothing else, for the expected fraction."""
+        p, shape, batch = config.parameters, self.workload.shape, config.execution.batch_size
+        assert isinstance(p, LshParameters)
+        fraction = expected_fraction(p)
+        keys = batch * layer_kinds(shape, config).sparse * shape.heads * fraction * self.workload.context
+        gather = self.target.host.rate(config.execution.threads).gather_512_bytes_per_s.p80
+        bound = batch * gather / (keys * 4 * shape.head_dim)
+        if bound >= fastest_exact:
+            return None
+        return (
+            f"would sample {fraction:.1%}: at most {bound:.2g} tokens/s by gathering alone; "
+            f"exact attention does {fastest_exact:.2g}"
+        )
+
+
+def expected_fraction(p: LshParameters) -> float:
+    """Sampled fraction of keys whose cosines are distributed as the calibrated ones, N(0, 0.1075)."""
+    z = np.linspace(-6, 6, 1201)
+    weights = np.exp(-(z**2) / 2)
+    law = CollisionLaw(p.K, p.L, p.min_hits, p.probing.amount)
+    included = np.exp(law.log_inclusion(COSINE_DEVIATION * z))
+    return float((weights * included).sum() / weights.sum())
+
+
+def thread_counts(usable: int) -> tuple[int, ...]:
+    """Powers of two up to the usable CPUs, and all of them."""
+    powers = {1 << power for power in range(usable.bit_length()) if 1 << power <= usable}
+    return tuple(sorted(powers | {usable}))

@@ -1,0 +1,104 @@
+"""What is tuned for: a card (present, from its profile, or none) and a host (this one, or a calibration file)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from truffle.bench import bandwidth
+from truffle.bench.bandwidth import HostCalibration, HostRates
+from truffle.kernels import hardware, profiles
+from truffle.kernels.profiles import GpuProfile
+
+# What the system, the process and its buffers take of a host's memory, and a driver and workspace of a card's.
+HOST_SHARE, GPU_SHARE, GPU_WORKSPACE_BYTES = 0.9, 0.95, 1 << 30
+
+
+@dataclass(frozen=True)
+class Host:
+    """The CPU side: its limits, its measured rates by thread count, and where they come from."""
+
+    name: str
+    logical_cpus: int
+    memory_bytes: int
+    rates: tuple[HostRates, ...]
+    here: bool
+    source: str
+
+    def rate(self, threads: int) -> HostRates:
+        """Rates at the largest measured thread count up to `threads`."""
+        fitting = [rates for rates in self.rates if rates.threads <= threads]
+        return fitting[-1] if fitting else self.rates[0]
+
+    @property
+    def usable_memory_bytes(self) -> int:
+        """Memory that stores and tables may take."""
+        return int(self.memory_bytes * HOST_SHARE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Card and host together; `gpu` is None for a machine without one."""
+
+    gpu: GpuProfile | None
+    gpu_present: bool
+    host: Host
+    notes: tuple[str, ...]
+
+    @property
+    def usable_gpu_bytes(self) -> int:
+        """Memory of the card that weights and caches may take."""
+        return int(self.gpu.memory_bytes.value * GPU_SHARE) - GPU_WORKSPACE_BYTES if self.gpu else 0
+
+
+def find_target(gpu: str, host_file: Path | None, seconds: float) -> Target:
+    """Resolve `--gpu` (a card, ``auto`` or ``none``) and `--host`.
+
+    Args:
+        seconds: how long this host is calibrated for.
+
+    Raises:
+        ProfileError: unknown card.
+        ArgumentError: the host file is not a calibration.
+    """
+    here = hardware.detect()
+    present = [card for card in here.gpus if card.name]
+    profile, is_here, notes = _find_gpu(gpu, present)
+    host = _host_from(HostCalibration.load(host_file), host_file) if host_file else _measured_host(here, seconds)
+    return Target(profile, is_here, host, tuple(notes))
+
+
+def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None, bool, list[str]]:
+    names = [card.name or "" for card in present]
+    if name == "none":
+        return None, False, []
+    if name == "auto":
+        if not names:
+            return None, False, ["--gpu auto found no GPU and took none: everything runs on the CPU"]
+        profile = profiles.matching(names[0])
+        if profile is None:
+            raise profiles.ProfileError(
+                f"gpu: no profile matches the card that is here, {names[0]!r}; known: {', '.join(profiles.known())}"
+            )
+        return profile, True, [f"--gpu auto took {profile.id}, the card that is here"]
+    profile = profiles.load(name)
+    is_here = any(profile.is_card(found) for found in names)
+    notes = []
+    if names and not is_here:
+        notes.append(f"the card here is {names[0]}, not {profile.name}: GPU figures are estimated from the profile")
+    return profile, is_here, notes
+
+
+def _measured_host(here: hardware.HardwareProfile, seconds: float) -> Host:
+    calibration = bandwidth.calibrate(seconds=seconds)
+    return _host(calibration, here=True, source="measured here")
+
+
+def _host_from(calibration: HostCalibration, path: Path) -> Host:
+    return _host(calibration, here=False, source=str(path))
+
+
+def _host(calibration: HostCalibration, here: bool, source: str) -> Host:
+    cpu = calibration.cpu
+    memory = calibration.memory_limit_bytes or 0
+    return Host(cpu.model or "unknown CPU", cpu.usable_cpus, memory, calibration.rates, here, source)

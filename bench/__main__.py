@@ -1,0 +1,81 @@
+"""python -m truffle.bench: list implementations, time operations and decoding, measure accuracy."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from truffle.bench import commands
+from truffle.model.arguments import add_decode_arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    arguments.command_line = shlex.join(["python", "-m", "truffle.bench", *(sys.argv[1:] if argv is None else argv)])
+    try:
+        arguments.run(arguments)
+    except (ValueError, KeyError, OSError, RuntimeError) as error:
+        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m truffle.bench", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+
+    listing = subparsers.add_parser("list", help="every implementation, and whether it is usable here")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=commands.list_implementations)
+
+    op = subparsers.add_parser("op", help="time implementations of operations side by side")
+    op.add_argument("ops", metavar="OP[,OP]")
+    op.add_argument("--impl", help="names, separated by commas (default: all that are usable)")
+    for name, default in (
+        ("context", 98_304),
+        ("heads", 32),
+        ("kv-heads", 8),
+        ("head-dim", 128),
+        ("K", 10),
+        ("L", 150),
+    ):
+        op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
+    for name, default in (("min-hits", 2), ("threads", 1), ("batch", 1), ("seed", 0)):
+        op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
+    op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
+    op.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(%(default)s)")
+    op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")
+    op.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    op.set_defaults(run=commands.time_ops)
+
+    decode = subparsers.add_parser("decode", help="time decode steps of a model, or of a workload's shapes")
+    what = decode.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", help="smollm2, a safetensors folder or a .gguf file")
+    what.add_argument("--workload", help="MODEL@CONTEXT, such as llama-3.1-8b@96k: one layer of each kind, scaled")
+    decode.add_argument("--context", type=int, default=4096, help="prompt tokens of --model (%(default)s)")
+    decode.add_argument("--steps", type=int, default=20, help="timed steps (%(default)s)")
+    decode.add_argument("--batch", type=int, default=1, help="requests decoded together (%(default)s)")
+    decode.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    decode.add_argument("--json", type=Path, metavar="FILE", help="write the record")
+    add_decode_arguments(decode)
+    decode.set_defaults(run=commands.time_decode)
+
+    accuracy = subparsers.add_parser("accuracy", help="teacher-forced error against exact decoding, on real text")
+    accuracy.add_argument("--model", default="smollm2", help="(%(default)s)")
+    accuracy.add_argument("--context", type=int, default=4096, help="prompt tokens (%(default)s)")
+    accuracy.add_argument("--samples", type=int, default=2, help="texts (%(default)s)")
+    accuracy.add_argument("--steps", type=int, default=32, help="tokens decoded after each prompt (%(default)s)")
+    accuracy.add_argument(
+        "--continuation", choices=("text", "dense"), default="text",
+        help="what is teacher-forced: the text itself, or the dense model's own greedy continuation",
+    )  # fmt: skip
+    accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token")
+    add_decode_arguments(accuracy)
+    accuracy.set_defaults(run=commands.measure_accuracy)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""What each subcommand of python -m truffle.bench does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from truffle.model.arguments import decode_config
+
+
+def list_implementations(arguments: argparse.Namespace) -> None:
+    """Every implementation of every operation, usable here or why not."""
+    from truffle.kernels import registry
+
+    found = {op: registry.usable(op) for op in registry.ops()}
+    if arguments.json:
+        rows = [{"op": op, "impl": name, "usable": reason is None, "reason": reason, "isas": _isas(op, name, reason)}
+                for op, names in found.items() for name, reason in names.items()]  # fmt: skip
+        print(json.dumps(rows, indent=1))
+        return
+    table = _table("operation", "implementation", "here")
+    for op, names in found.items():
+        for name, reason in names.items():
+            isas = ", ".join(_isas(op, name, reason))
+            table.add_row(op, name, reason or ("usable" + (f" ({isas})" if isas else "")))
+    _show(table)
+
+
+def _isas(op: str, name: str, reason: str | None) -> list[str]:
+    from truffle.kernels import isa, registry
+
+    if reason is not None:
+        return []
+    return [level for level in registry.get(op, name).needs.isas if isa.why_not(level) is None]
+
+
+def time_ops(arguments: argparse.Namespace) -> None:
+    """Time the implementations of each operation named, interleaved, after their gates."""
+    import torch
+
+    from truffle.bench import bandwidth
+    from truffle.bench.arguments import LayerData, Sizes
+    from truffle.bench.operation import time_operation
+    from truffle.bench.records import write_records
+    from truffle.kernels import hardware, registry
+    from truffle.kernels.checks import expect
+
+    a = arguments
+    sizes = Sizes(
+        a.context, a.heads, a.kv_heads, a.head_dim, a.K, a.L, a.min_hits, a.batch, a.seed, getattr(torch, a.dtype)
+    )
+    _require_sizes(sizes, a.threads)
+    here = hardware.detect()
+    buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
+    rates = bandwidth.host_rates(min(a.threads, here.cpu.usable_cpus), buffer, 2.0)
+    data, records = LayerData(sizes, min(a.threads, here.cpu.usable_cpus)), []
+    for op in a.ops.split(","):
+        usable = [name for name, reason in registry.usable(op).items() if reason is None and name != "reference"]
+        names = tuple(a.impl.split(",")) if a.impl else tuple(usable or ["reference"])
+        for name in names:
+            known = registry.names(op)
+            expect(name in known, "impl", f"one of {', '.join(known)}", name)
+        gathers = op in ("retrieve", "sparse_attend")
+        peak = rates.gather_512_bytes_per_s.p50 if gathers else rates.read_bytes_per_s.p50
+        print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
+        records += time_operation(op, names, data, a.threads, a.isa, a.seconds, peak)
+    _show(_operation_table(records))
+    if a.json:
+        write_records(a.json, records, a.command_line)
+
+
+def _require_sizes(sizes: Any, threads: int) -> None:
+    from truffle.kernels.checks import expect
+
+    for name in ("context", "heads", "kv_heads", "head_dim", "L", "batch"):
+        expect(getattr(sizes, name) >= 1, name, "at least 1", getattr(sizes, name))
+    expect(1 <= sizes.K <= 16, "K", "1 to 16", sizes.K)
+    expect(1 <= sizes.min_hits <= sizes.L, "min_hits", f"1 to L = {sizes.L}", sizes.min_hits)
+    expect(sizes.heads % sizes.kv_heads == 0, "heads", f"a multiple of kv_heads = {sizes.kv_heads}", sizes.heads)
+    expect(threads >= 1, "threads", "at least 1", threads)
+
+
+def _operation_table(records: list[dict[str, Any]]) -> Any:
+    table = _table("operation", "implementation", "isa", "threads", "median", "p20", "p80", "GB/s", "of peak")
+    for r in records:
+        if r["gate"] != "passed":
+            table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), r["gate"])
+            continue
+        times = [f"{r[key]:,.0f} us" for key in ("median_us", "p20_us", "p80_us")]
+        rate, share = f"{r['bandwidth_bytes_per_s'] / 1e9:.1f}", f"{r['share_of_peak']:.0%}"
+        table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), *times, rate, share)
+    return table
+
+
+def time_decode(arguments: argparse.Namespace) -> None:
+    """Time decode steps and print one record."""
+    import torch
+
+    from truffle.bench import decode, workloads
+    from truffle.bench.records import write_records
+    from truffle.model.weights import load
+
+    config = _with_batch(decode_config(arguments), arguments.batch)
+    if arguments.steps < 1:
+        raise ValueError(f"steps: expected at least 1, got {arguments.steps}")
+    torch.set_num_threads(config.execution.threads)
+    if arguments.workload:
+        workload = workloads.parse_workload(arguments.workload)
+        record = decode.time_workload(workload, config, arguments.steps, arguments.device, torch.bfloat16)
+        record["model"] = workload.model
+    else:
+        dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
+        model = load(arguments.model, arguments.device, dtype)
+        record = decode.time_model(model, config, arguments.context, arguments.steps)
+        record["model"] = arguments.model
+    record = {"op": "decode", "device": arguments.device, **_described(config), **record}
+    _show(_record_table(record))
+    if arguments.json:
+        write_records(arguments.json, [record], arguments.command_line)
+
+
+def measure_accuracy(arguments: argparse.Namespace) -> None:
+    """Compare a method with exact decoding, teacher-forced, and print the summary."""
+    import torch
+    from rich.progress import track
+
+    from truffle.bench import accuracy
+    from truffle.bench.records import write_records
+    from truffle.bench.text import SOURCE
+    from truffle.model.weights import load
+
+    config = decode_config(arguments)
+    for name in ("samples", "steps", "context"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    torch.set_num_threads(config.execution.threads)
+    own = arguments.continuation == "dense"
+    setting = accuracy.Setting(arguments.context, arguments.samples, arguments.steps, own)
+    model = load(arguments.model)
+    print(f"exact run over {setting.samples} x {setting.context} tokens of {SOURCE}", file=sys.stderr)
+    runs = accuracy.dense_runs(model, setting, config.execution.threads)
+    numbered = track(list(enumerate(runs)), "sampled runs", transient=True, console=_stderr())
+    steps = [step for sample, run in numbered for step in accuracy.measure(model, run, config, sample)]
+    summary = {
+        "op": "accuracy", "model": arguments.model, "text": SOURCE, "context": setting.context,
+        "samples": setting.samples, "steps": setting.steps, "continuation": arguments.continuation,
+        **_described(config), **accuracy.summarise(steps), **_ends(steps),
+    }  # fmt: skip
+    _show(_accuracy_table(summary))
+    if arguments.json:
+        write_records(
+            arguments.json, [summary, *({"op": "accuracy_step", **step} for step in steps)], arguments.command_line
+        )
+
+
+def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:
+    """Mean KL of the first and last 100 tokens of runs long enough to have both."""
+    longest = 1 + max(step["step"] for step in steps)
+    if longest < 200:
+        return {}
+    first = [step["kl"] for step in steps if step["step"] < 100]
+    last = [step["kl"] for step in steps if step["step"] >= longest - 100]
+    return {"kl_first_100": sum(first) / len(first), "kl_last_100": sum(last) / len(last)}
+
+
+def _accuracy_table(summary: dict[str, Any]) -> Any:
+    table = _table("figure", "mean", "95% interval")
+    for name in ("kl", "top1", "perplexity_ratio", "output_error", "density", "rows"):
+        value, low, high = (summary[name + end] for end in ("", "_low", "_high"))
+        table.add_row(
+            name, "-" if value is None else f"{value:.4f}", "" if value is None else f"{low:.4f} to {high:.4f}"
+        )
+    for name in ("kl_first_100", "kl_last_100"):
+        if name in summary:
+            table.add_row(name, f"{summary[name]:.4f}", "")
+    table.title = f"{summary['method']} {summary['parameters']} on {summary['model']}, {summary['context']} tokens"
+    return table
+
+
+def _record_table(record: dict[str, Any]) -> Any:
+    table = _table("figure", "value")
+    for name, value in record.items():
+        table.add_row(name, "-" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _with_batch(config: Any, batch: int) -> Any:
+    if batch < 1:
+        raise ValueError(f"batch: expected at least 1, got {batch}")
+    return config.model_copy(update={"execution": config.execution.model_copy(update={"batch_size": batch})})
+
+
+def _described(config: Any) -> dict[str, Any]:
+    """A config as flat strings and numbers."""
+    execution = config.execution
+    return {
+        "method": config.method,
+        "parameters": config.parameters.model_dump_json(),
+        "batch": execution.batch_size,
+        "threads": execution.threads,
+        "isa": execution.isa,
+        "store_format": execution.store_format,
+    }
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="")
+    return table
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.width = max(console.width, 160) if not console.is_terminal else console.width
+    console.print(table)
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
