@@ -1,4 +1,7 @@
-"""Every operation with every implementation that runs here, at one modest size: `make bench`."""
+"""Every operation with every implementation that runs here, at one modest size: `make bench`.
+
+The layer may fit a last-level cache; `python -m truffle.bench op` times sizes that do not, beside the machine's bandwidth.
+"""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def install_fake_kernels(folder: Path, version: str) -> None:
     (info / "top_level.txt").write_text("kernels\n")
 
 
-def run(arguments: list[str], cwd: Path, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run(arguments: Sequence[str | Path], cwd: Path, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
     hidden = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     hidden |= {"PYTHONPATH": os.pathsep.join(map(str, path))} if path else {}
     offline = {"HF_HUB_OFFLINE": "1"}
