@@ -1,6 +1,6 @@
 """Every operation with every implementation that runs here, at one modest size: `make bench`.
 
-The layer may fit a last-level cache; `python -m truffle.bench op` times sizes that do not, beside the machine's bandwidth.
+The layer may fit a last-level cache; `python -m truffle.bench op` times sizes that do not, beside what memory gives.
 """
 
 from __future__ import annotations
