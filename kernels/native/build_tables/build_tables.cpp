@@ -10,16 +10,19 @@
 namespace truffle {
 namespace {
 
+// A code is too large exactly when it has a bit above the K low ones.
 void check(const uint16_t* codes, int64_t n, int64_t buckets) {
-    unsigned largest = 0;
-    for (int64_t i = 0; i < n; ++i) largest = codes[i] > largest ? codes[i] : largest;
-    if (largest >= buckets)
-        throw std::invalid_argument("codes: expected codes below 2^K = " + std::to_string(buckets) + ", got " +
-                                    std::to_string(largest));
+    uint16_t bits = 0;
+    for (int64_t i = 0; i < n; ++i) bits |= codes[i];
+    if (bits < buckets) return;
+    while (*codes < buckets) ++codes;
+    throw std::invalid_argument("codes: expected codes below 2^K = " + std::to_string(buckets) + ", got " +
+                                std::to_string(*codes));
 }
 
 // Counts into two histograms, so that equal neighbours do not wait for each other.
-void sort(const uint16_t* codes, int64_t n, int64_t buckets, int32_t* offsets, uint16_t* ids) {
+void sort(const uint16_t* __restrict codes, int64_t n, int64_t buckets, int32_t* offsets,
+          uint16_t* __restrict ids) {
     thread_local Scratch scratch;
     scratch.reserve(2 * buckets * sizeof(int32_t) + 64);
     int32_t* even = scratch.take<int32_t>(buckets);
@@ -28,7 +31,7 @@ void sort(const uint16_t* codes, int64_t n, int64_t buckets, int32_t* offsets, u
     memset(odd, 0, buckets * sizeof(int32_t));
     for (int64_t i = 0; i + 1 < n; i += 2) ++even[codes[i]], ++odd[codes[i + 1]];
     if (n % 2) ++even[codes[n - 1]];
-    int32_t* next = even;
+    int32_t* __restrict next = even;
     int32_t start = 0;
     for (int64_t c = 0; c < buckets; ++c) {
         int32_t size = even[c] + odd[c];
