@@ -29,7 +29,8 @@ def profiles(arguments: argparse.Namespace) -> int:
         kinds = sorted({figure.kind for figure in (card.memory_bytes, *figures, card.memory_efficiency)})
         table.add_row(
             card.id, min(card.aliases, key=len, default=""), f"{card.memory_bytes.value / 2**30:.0f} GiB",
-            f"{bandwidth / 1e9:,.0f} GB/s", f"{flops / 1e12:.0f} TFLOP/s {card.matmul_dtype}", f"{link / 1e9:.0f} GB/s", ", ".join(kinds),
+            f"{bandwidth / 1e9:,.0f} GB/s", f"{flops / 1e12:.0f} TFLOP/s {card.matmul_dtype}",
+            f"{link / 1e9:.0f} GB/s", ", ".join(kinds),
         )  # fmt: skip
     Console().print(table)
     print(f"\nOf every figure, the kind and source: --json. Your own cards: {cards.user_folder()}")

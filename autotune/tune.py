@@ -178,6 +178,7 @@ def _report(out: Path, record: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(record, indent=1))
         return
     console = Console()
+    console.width = console.width if console.is_terminal else max(console.width, 140)
     console.print(table)
     console.print(f"\n{record['answer']['headline']}", highlight=False)
     for sentence in record["answer"]["detail"]:

@@ -1,0 +1,84 @@
+"""What is recommended, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.autotune.fakes import record, space
+
+from truffle.autotune.answer import best_feasible, decide, front
+from truffle.autotune.baselines import Baseline, exact_baselines, fastest
+from truffle.autotune.confirm import ROUNDS, confirm
+
+EXACT = Baseline("all on the GPU", True, None, batch_size=2, tokens_per_s=10.0)
+
+
+def test_the_fastest_feasible_point_wins():
+    records = [
+        record(0, 0.02, 15.0, origin="default"),
+        record(1, 0.01, 30.0),
+        record(2, 0.05, 90.0, feasible=False, infeasible_because="KL 0.0500 is over the limit 0.0200"),
+    ]
+    found = decide(records, EXACT, 0.02)
+    assert found.trial.number == 1
+    assert "lsh 1 with 4 CPU threads" in found.headline
+    assert "3.00x the fastest exact way" in found.headline
+    assert found.gain_over_default == pytest.approx(2.0)
+
+
+def test_no_significant_gain_keeps_the_default():
+    records = [record(0, 0.02, 15.0, origin="default"), record(1, 0.01, 15.4)]
+    found = decide(records, EXACT, 0.02)
+    assert found.trial.number == 0
+    assert any("default is kept" in sentence for sentence in found.detail)
+
+
+@pytest.mark.parametrize("records", [[], [record(0, 0.02, 9.0)], [record(0, 0.02, 50.0, feasible=False)]])
+def test_dense_is_recommended_when_nothing_beats_it(records):
+    found = decide(records, EXACT, 0.02)
+    assert found.trial is None
+    assert found.headline.startswith("Use dense")
+    assert "all on the GPU" in found.headline
+
+
+def test_the_front_holds_what_nothing_beats_in_both():
+    records = [record(0, 0.03, 30.0), record(1, 0.01, 10.0), record(2, 0.02, 9.0), record(3, 0.02, 20.0),
+               record(4, 0.001, 99.0, feasible=False, infeasible_because="needs 99 GB of the host's usable 1 GB")]  # fmt: skip
+    assert [found.number for found in front(records)] == [1, 3, 0]
+
+
+def test_confirmation_replaces_a_lucky_figure():
+    class Honest:
+        def __init__(self):
+            self.calls = []
+
+        def measure(self, config, seconds):
+            self.calls.append((config.parameters.K, config.parameters.L))
+            rate = 12.0 + len(self.calls)
+            return {"tokens_per_s": rate, "tokens_per_s_low": rate - 1, "tokens_per_s_high": rate + 1, "throughput_kind": "estimated"}
+
+    meter = Honest()
+    records = {0: record(0, 0.02, 11.0, origin="default"), 7: record(7, 0.01, 500.0, K=11, L=200)}
+    found = confirm(records, space(), meter)
+    assert meter.calls == [(11, 200), (10, 150)] * ROUNDS, "they take turns"
+    assert found[7].confirmed
+    assert found[7].tokens_per_s == pytest.approx(14.0)
+    assert (found[7].tokens_per_s_low, found[7].tokens_per_s_high) == (12.0, 16.0)
+    assert best_feasible(list(found.values())).number == 0
+
+
+def test_exact_ways_on_a_24_gb_card():
+    ways = {way.name: way for way in exact_baselines(space().workload, space().target)}
+    assert not ways["all on the GPU"].fits
+    assert ways["all on the GPU"].reason.startswith("needs 28.9 GB of the GPU's usable")
+    streamed = ways["what does not fit streamed over the link"]
+    weights, kv = 2 * 8.03e9, 98304 * 131072
+    rest = kv - (int(25769803776 * 0.95) - 2**30 - weights)
+    assert 1 / streamed.tokens_per_s == pytest.approx(rest / (31507692308 * 0.84), rel=0.02)
+    assert fastest(list(ways.values())).tokens_per_s == max(way.tokens_per_s or 0 for way in ways.values())
+
+
+def test_everything_on_a_card_that_holds_it():
+    roomy = space(gpu="h200")
+    ways = {way.name: way for way in exact_baselines(roomy.workload, roomy.target)}
+    assert ways["all on the GPU"].batch_size > 4
+    assert not ways["what does not fit streamed over the link"].fits or ways["all on the GPU"].fits

@@ -1,0 +1,89 @@
+"""The command line: what it prints, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from truffle.autotune.cli import main
+from truffle.model import tuned
+
+QUICK = [
+    "--workload", "llama-3.2-1b@8k", "--accuracy-context", "1200", "--accuracy-samples", "1", "--accuracy-steps", "4",
+]  # fmt: skip
+
+
+def test_profiles_lists_the_cards(capsys):
+    assert main(["profiles"]) == 0
+    printed = capsys.readouterr().out
+    for card in ("rtx-3090", "rtx-4090", "rtx-5090", "l20", "l40s", "a100-40gb", "a100-80gb", "h100", "h200", "a10", "t4"):
+        assert card in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpu", "4091"], "expected one of a10, "),
+        (["--gpu", "4090", "--workload", "gpt-2@1k"], "expected MODEL@CONTEXT"),
+        (["--gpu", "4090", "--workload", "llama-3.1-8b@200k"], "has 131072 positions"),
+        (["--gpu", "t4", "--workload", "llama-3.1-70b@64k"], "does not fit t4"),
+        (["--gpu", "4090", "--trials", "0"], "trials: expected more than 0, got 0"),
+        (["--gpu", "4090", "--max-kl", "-1"], "max_kl: expected at least 0"),
+        (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
+        (["--gpu", "4090", "--resume", "--out", "nowhere"], "expected a study in nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
+    assert main([*options, *([] if "--out" in options else ["--dry-run"])]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_what_would_be_tried_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
+    assert main(["--gpu", "4090", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "default lsh (10, 150): " in printed
+    assert "exact, all on the GPU: no: needs 28.9 GB" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_resumed_and_explained(tmp_path, capsys):
+    """One real run, killed without warning after its first trials, gone on with, and shown."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "truffle.autotune", "--gpu", "4090", "--out", str(out), *QUICK]
+    killed = subprocess.Popen([*command, "--trials", "50"], stderr=subprocess.PIPE, text=True)
+    assert killed.stderr
+    finished = 0
+    for line in killed.stderr:
+        finished += "tokens/s" in line
+        if finished == 2:
+            break
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    time.sleep(0.1)
+    assert not (out / "tuned.json").exists()
+    assert main(["--gpu", "4090", "--out", str(out), *QUICK, "--trials", "3", "--resume"]) == 0
+    study = json.loads((out / "study.json").read_text())
+    assert sum(trial["status"] == "complete" and trial["origin"] != "baseline" for trial in study["trials"]) == 3
+    config = tuned.load(out / "tuned.json")
+    assert config.hardware.profile == "rtx-4090"
+    assert config.hardware.kind == "estimated"
+    assert {"report.html", "report.md", "trials.csv", "command.txt", "study.journal"} <= {p.name for p in out.iterdir()}
+    assert study["answer"]["headline"] in (out / "report.md").read_text().replace("\\", "")
+    capsys.readouterr()
+    assert main(["show", str(out / "tuned.json")]) == 0
+    assert "rtx-4090" in capsys.readouterr().out
+    assert main(["--gpu", "4090", "--out", str(out), *QUICK]) == 2
+    assert "--resume" in capsys.readouterr().err

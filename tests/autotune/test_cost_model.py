@@ -1,0 +1,68 @@
+"""Memory and time against arithmetic done by hand."""
+
+from __future__ import annotations
+
+import pytest
+from tests.autotune.fakes import space
+
+from truffle.autotune import cost_model
+from truffle.autotune.memory import does_not_fit, memory, store_row_bytes
+from truffle.autotune.space import expected_fraction
+from truffle.kernels.store import empty_segment, row_width
+from truffle.model.config import DecodeConfig, Execution, LshParameters
+from truffle.model.shapes import SHAPES
+
+LLAMA = SHAPES["llama-3.1-8b"]
+DEFAULT = DecodeConfig(parameters=LshParameters())
+
+
+def test_memory_of_the_default_at_96k():
+    found = memory(LLAMA, DEFAULT, 98_304, has_gpu=True)
+    middle, sparse = 98_304 - 68, 30
+    ids, offsets = 8 * 150 * 2 * middle, 8 * 150 * 2 * 4 * 1025
+    assert found.index_bytes == sparse * (ids + offsets)
+    assert found.host_bytes == found.index_bytes + sparse * 8 * middle * 528
+    assert found.gpu_bytes == 2 * 8_030_261_248 + 2 * 98_304 * 4096 + sparse * 1092 * 4096
+
+
+def test_memory_is_what_the_store_and_tables_take():
+    import torch
+
+    for d in (64, 80, 128):
+        assert store_row_bytes(d) == 2 * row_width(d, torch.bfloat16)
+    segment = empty_segment(0, 8, K=10, L=150, length=5000)
+    p = LshParameters()
+    needed = memory(LLAMA.model_copy(update={"layers": 1}), DecodeConfig(parameters=p.model_copy(update={"dense_layers": ()})), 5068, True)
+    assert needed.index_bytes == segment.memory_bytes
+
+
+def test_a_batch_needs_as_much_again():
+    twice = DEFAULT.model_copy(update={"execution": Execution(batch_size=2)})
+    one, two = (memory(LLAMA, config, 98_304, True) for config in (DEFAULT, twice))
+    assert two.host_bytes == 2 * one.host_bytes
+    assert two.gpu_bytes - one.gpu_bytes == one.gpu_bytes - 2 * 8_030_261_248
+    assert does_not_fit(one, space(memory_gib=24).target) is None
+    assert does_not_fit(two, space(memory_gib=24).target) == "needs 39.6 GB of the host's usable 23.2 GB"
+
+
+def test_time_of_the_gpu_side_on_a_4090():
+    gpu = space().target.gpu
+    found = cost_model.gpu_side(LLAMA, DEFAULT, 98_304, gpu)
+    bandwidth = 1.008e12 * 0.8
+    read = 2 * (8_030_261_248 - 128_256 * 4096)
+    assert found.weights == pytest.approx(read / bandwidth)
+    assert found.gpu_attend == pytest.approx((2 * 98_304 + 30 * 580) * 4096 / bandwidth)
+    assert found.launch == pytest.approx((32 * 10 + 30 * 5) * gpu.launch_latency_s.value)
+    assert found.cpu_retrieve == found.cpu_attend == 0.0
+    assert found.total == pytest.approx(sum(found.milliseconds().values()) / 1e3)
+
+
+def test_large_batches_are_bound_by_arithmetic():
+    gpu = space().target.gpu
+    small, large = (cost_model.weights_seconds(LLAMA, batch, gpu) for batch in (1, 1000))
+    assert large > 5 * small
+
+
+def test_expected_fractions_are_the_papers():
+    for (K, L), percent in {(10, 150): 2.0, (8, 75): 5.0, (9, 120): 4.0, (11, 300): 2.0}.items():
+        assert 100 * expected_fraction(LshParameters(K=K, L=L)) == pytest.approx(percent, rel=0.2)

@@ -1,0 +1,126 @@
+"""The order of trials, budgets, pruning, failures, and going on after a crash; nothing is measured for real."""
+
+from __future__ import annotations
+
+import pytest
+from tests.autotune.fakes import Accuracy, Throughput, space
+
+from truffle.autotune.search import Search
+from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
+
+FINGERPRINT = {"gpu": "rtx-4090", "workload": "llama-3.1-8b@96k"}
+
+
+def search(folder, resume=False, fingerprint=FINGERPRINT, max_kl=None, fastest=0.0, **parts) -> Search:
+    study = open_study(folder, fingerprint, resume, seed=1)
+    accuracy, throughput = parts.get("accuracy", Accuracy()), parts.get("throughput", Throughput())
+    return Search(study, parts.get("space", space()), accuracy, throughput, fastest, max_kl, lambda record: None)
+
+
+def complete(found: Search) -> list:
+    return [record for record in found.records.values() if record.status == "complete"]
+
+
+def test_the_default_comes_first_then_the_papers_points(tmp_path):
+    found = search(tmp_path / "s")
+    assert found.run(8, 60) == "trials"
+    done = complete(found)
+    assert [(r.origin, r.K, r.L) for r in done[:6]] == [
+        ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120), ("paper", 10, 170), ("paper", 10, 220), ("paper", 11, 300),
+    ]  # fmt: skip
+    assert all(r.threads == 4 for r in done[:6])
+    assert [r.origin for r in done[6:]] == ["search", "search"]
+
+
+def test_the_defaults_own_kl_is_the_limit(tmp_path):
+    found = search(tmp_path / "s")
+    found.run(6, 60)
+    assert found.max_kl == pytest.approx(0.02)
+    by_point = {(r.K, r.L): r for r in complete(found)}
+    assert by_point[10, 150].feasible
+    assert by_point[10, 220].feasible
+    assert not by_point[9, 120].feasible or by_point[9, 120].kl <= found.max_kl
+
+
+def test_a_given_limit_holds(tmp_path):
+    found = search(tmp_path / "s", max_kl=0.001)
+    found.run(6, 60)
+    assert found.max_kl == 0.001
+    assert all(r.feasible == (r.kl <= 0.001) for r in complete(found))
+    assert "over the limit" in found.records[0].infeasible_because
+
+
+def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
+    found = search(tmp_path / "s", space=space(memory_gib=24))
+    found.run(8, 60)
+    default, large = found.records[0], next(r for r in found.records.values() if (r.K, r.L) == (11, 300))
+    assert default.feasible
+    assert large.status == "complete"
+    assert not large.feasible
+    assert large.infeasible_because.startswith("needs 27.8 GB of the host's")
+    pruned = [r for r in found.records.values() if r.status == "pruned"]
+    assert pruned
+    assert all(r.origin == "search" and r.reason for r in pruned)
+    assert all(r.host_memory_bytes <= 24 * 2**30 for r in complete(found) if r.origin == "search")
+
+
+def test_accuracy_is_measured_once_a_parameter_set(tmp_path):
+    accuracy = Accuracy()
+    found = search(tmp_path / "s", accuracy=accuracy)
+    found.run(25, 60)
+    assert len(accuracy.measured) == len(set(accuracy.measured))
+    settings = [(r.K, r.L, r.min_hits, r.threads, r.batch_size) for r in complete(found)]
+    assert len(settings) == len(set(settings)), "no point is measured twice"
+
+
+def test_a_failed_trial_is_a_record_and_the_search_goes_on(tmp_path):
+    found = search(tmp_path / "s", throughput=Throughput(3, RuntimeError("cpu_native failed its gate")))
+    assert found.run(7, 60) == "trials"
+    failed = [r for r in found.records.values() if r.status == "failed"]
+    assert [(r.K, r.L, r.reason, r.kl) for r in failed] == [(9, 120, "RuntimeError: cpu_native failed its gate", None)]
+
+
+def test_budgets_and_exhaustion_are_named(tmp_path):
+    assert search(tmp_path / "a").run(5, 1e-9) == "timeout"
+    nothing_left = search(tmp_path / "b", fastest=1e9)
+    assert nothing_left.run(50, 60) == "space exhausted"
+    reasons = {r.reason.split()[0] for r in nothing_left.records.values() if r.status == "pruned"}
+    assert reasons == {"would", "needs"}, "slower than exact by bandwidth alone, or too large"
+
+
+def test_ctrl_c_loses_no_finished_trial(tmp_path):
+    stopped = search(tmp_path / "s", throughput=Throughput(4, KeyboardInterrupt()))
+    assert stopped.run(9, 60) == "interrupted"
+    before = [r.to_dict() for r in complete(stopped)]
+    assert len(before) == 3
+    accuracy = Accuracy()
+    resumed = search(tmp_path / "s", resume=True, accuracy=accuracy)
+    assert [r.to_dict() for r in complete(resumed)] == before
+    assert resumed.max_kl == stopped.max_kl
+    assert resumed.run(9, 60) == "trials"
+    points = [(r.origin, r.K, r.L) for r in complete(resumed)]
+    assert ("paper", 10, 170) in points, "the interrupted point is tried again"
+    assert len(points) == 9, "finished trials are counted in total"
+    assert not any('"L":75,' in key for key in accuracy.measured), "known accuracy is not measured again"
+
+
+def test_a_killed_run_leaves_a_journal_that_goes_on(tmp_path):
+    first = search(tmp_path / "s")
+    first.run(3, 60)
+    zombie = first._study.ask()  # as a killed process leaves it: asked, never told
+    first._space.suggest(zombie)
+    journal = tmp_path / "s" / JOURNAL
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "torn')
+    resumed = search(tmp_path / "s", resume=True)
+    assert resumed.run(6, 60) == "trials"
+    assert [(r.K, r.L) for r in complete(resumed)].count((10, 170)) == 1
+    assert journal.with_suffix(".torn").read_bytes().endswith(b"torn")
+    assert not repair(journal), "what was written since is whole"
+
+
+def test_another_study_is_not_gone_on_with(tmp_path):
+    search(tmp_path / "s").run(1, 60)
+    with pytest.raises(StudyError, match="gpu 'rtx-4090', expected the same, got 'l20'"):
+        search(tmp_path / "s", resume=True, fingerprint={**FINGERPRINT, "gpu": "l20"})
+    with pytest.raises(StudyError, match="expected an empty or new folder"):
+        search(tmp_path / "s", resume=False)
