@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TensorSpec:
     """What one tensor argument must be.
 
@@ -23,6 +24,18 @@ class TensorSpec:
     dtypes: tuple[str, ...]
     output: bool = False
     optional: bool = False
+
+    @functools.cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """One symbol a dimension."""
+        return tuple(self.dims.split())
+
+    @functools.cached_property
+    def torch_dtypes(self) -> frozenset[Any]:
+        """`dtypes` as torch knows them."""
+        import torch
+
+        return frozenset(getattr(torch, name) for name in self.dtypes)
 
 
 class ArgumentError(ValueError):
@@ -49,16 +62,20 @@ def match_tensors(specs: Mapping[str, TensorSpec], arguments: Mapping[str, Any])
         tensor = arguments.get(name)
         if tensor is None and spec.optional:
             continue
-        expect(isinstance(tensor, torch.Tensor), name, "a torch.Tensor", type(tensor).__name__)
-        dtype = str(tensor.dtype).removeprefix("torch.")
-        expect(dtype in spec.dtypes, name, f"dtype {' or '.join(spec.dtypes)}", dtype)
-        symbols = spec.dims.split()
-        expect(tensor.dim() == len(symbols), name, f"shape [{spec.dims}]", list(tensor.shape))
-        for symbol, size in zip(symbols, tensor.shape, strict=True):
-            _match_size(name, spec.dims, symbol, size, sizes, tensor)
-        expect(tensor.is_contiguous(), name, "a contiguous tensor", f"strides {tensor.stride()}")
+        if not isinstance(tensor, torch.Tensor):
+            raise ArgumentError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+        if tensor.dtype not in spec.torch_dtypes:
+            raise ArgumentError(f"{name}: expected dtype {' or '.join(spec.dtypes)}, got {tensor.dtype}")
+        if tensor.dim() != len(spec.symbols):
+            raise ArgumentError(f"{name}: expected shape [{spec.dims}], got {list(tensor.shape)}")
+        for symbol, size in zip(spec.symbols, tensor.shape, strict=True):
+            if sizes.setdefault(symbol, size) != size or not symbol.isalpha():
+                _match_size(name, spec.dims, symbol, size, sizes, tensor)
+        if not tensor.is_contiguous():
+            raise ArgumentError(f"{name}: expected a contiguous tensor, got strides {tensor.stride()}")
         device = device or tensor.device
-        expect(tensor.device == device, name, f"device {device} as the other tensors", tensor.device)
+        if tensor.device != device:
+            raise ArgumentError(f"{name}: expected device {device} as the other tensors, got {tensor.device}")
     return sizes
 
 
@@ -70,6 +87,6 @@ def _match_size(name: str, dims: str, symbol: str, size: int, sizes: dict[str, i
         for factor in symbol.split("*"):
             wanted *= sizes[factor]
     else:
-        wanted = sizes.setdefault(symbol, size)
+        wanted = sizes[symbol]
     if size != wanted:
         raise ArgumentError(f"{name}: expected shape [{dims}] with {symbol} = {wanted}, got {list(tensor.shape)}")

@@ -49,20 +49,25 @@ class Implementation:
             ArgumentError: an argument breaks the contract.
             Unusable: this implementation refuses these arguments.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        isas, isa, threads = ("auto", *self.needs.isas), bound.arguments["isa"], bound.arguments["threads"]
+        names, defaults = self._parameters
+        if len(args) > len(names):
+            raise TypeError(f"{self.op}/{self.name} takes {len(names)} arguments, got {len(args)}")
+        arguments = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+        isas, isa, threads = ("auto", *self.needs.isas), arguments["isa"], arguments["threads"]
         expect(isa in isas, "isa", f"one of {', '.join(isas)} for {self.op}/{self.name}", repr(isa))
         expect(isinstance(threads, int) and threads >= 1, "threads", "an integer of at least 1", repr(threads))
-        contract(self.op).validate(bound.arguments)
-        reason = self.refuses(bound.arguments)
+        contract(self.op).validate(arguments)
+        reason = self.refuses(arguments)
         if reason:
             raise Unusable(f"{self.op}/{self.name} refuses: {reason}")
-        self.function(*bound.args, **bound.kwargs)
+        self.function(*args, **kwargs)
 
     @functools.cached_property
-    def _signature(self) -> inspect.Signature:
-        return inspect.signature(self.function)
+    def _parameters(self) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """Names in order, and defaults."""
+        parameters = inspect.signature(self.function).parameters
+        defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+        return tuple(parameters), defaults
 
 
 _registered: dict[tuple[str, str], Implementation] = {}
