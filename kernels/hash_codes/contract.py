@@ -78,6 +78,8 @@ CONTRACT = OpContract(
         Case("K1", {"R": 2, "n": 65, "d": 64, "K": 1, "L": 33}, seed=3),
         Case("K16", {"R": 2, "n": 65, "d": 64, "K": 16, "L": 5, "centred": True}, seed=4),
         Case("d80", {"R": 1, "n": 50, "d": 80, "K": 7, "L": 6}, seed=5),
+        Case("d16", {"R": 2, "n": 70, "d": 16, "K": 3, "L": 12, "centred": True}, seed=7),
+        Case("d32_bf16", {"R": 2, "n": 150, "d": 32, "K": 5, "L": 9, "centred": True, "dtype": "bfloat16"}, seed=8),
         Case("special", {"R": 1, "n": 9, "d": 64, "K": 8, "L": 4, "special": True}, seed=6),
     ),
 )

@@ -15,6 +15,7 @@ from truffle.kernels.contract import Needs
 from truffle.kernels.registry import implements
 
 PACK = 16  # tables a tile at most: the narrowest product
+DEPTH = 32  # dimensions a turn; twice as deep, the three parts of the planes spill from the registers
 
 
 @implements("hash_codes", "gpu_triton", Needs(packages=("triton",), device="cuda", extra="gpu"))
@@ -45,17 +46,20 @@ def tiling(dtype: torch.dtype, K: int, d: int, span: int) -> dict:
     """Constants of the kernel for tokens of `dtype` in runs of `span`."""
     split = dtype == torch.bfloat16
     planes = 64
+    # A loop of one turn is not pipelined, and Triton 3.6 gets warp-group products outside of a pipeline wrong on
+    # sm_90 (seen on an H200 for d of 16 and 32); tiles of fewer than 64 tokens do without them.
+    most = 32 if d <= DEPTH else 128 if split else 64
     return {
         "K": K,
         "D": d,
         "SPLIT": split,
         # The interpreter cannot multiply bfloat16; float32 holds the same numbers.
         "OPERAND": tl.bfloat16 if isinstance(hash_kernel, triton.JITFunction) else tl.float32,
-        "TOKENS": min(128 if split else 64, max(16, triton.next_power_of_2(span))),
+        "TOKENS": min(most, max(16, triton.next_power_of_2(span))),
         "PLANES": planes,
         "TABLES": min(PACK, planes // K),
         "PACKED": PACK,
-        "DEPTH": 32,  # twice as deep, the three parts of the planes spill from the registers
+        "DEPTH": DEPTH,
         "num_warps": 4,
         "num_stages": 2,
     }

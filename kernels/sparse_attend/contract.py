@@ -11,6 +11,7 @@ from truffle.kernels.store import Store
 
 RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3}
 LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3}
+LSE_ROUNDING = 2.0**-22  # a float32 product of head_dim terms: a logit of 1,000 is not known to 1e-4
 
 
 def arguments(case: Case) -> Arguments:
@@ -79,9 +80,10 @@ def compare(got: Arguments, want: Arguments) -> str | None:
     error = (got["out"] - want["out"]).norm() / want["out"].norm().clamp_min(1e-30)
     if error > RELATIVE_RMS[dtype]:
         return f"out differs by {error:.2e} (relative RMS), tolerance {RELATIVE_RMS[dtype]:.0e}"
-    difference = (got["lse"] - want["lse"])[~empty].abs().max() if (~empty).any() else torch.tensor(0.0)
-    if difference > LSE_ABSOLUTE[dtype]:
-        return f"lse differs by {difference:.2e}, tolerance {LSE_ABSOLUTE[dtype]:.0e}"
+    lse = want["lse"][~empty]
+    excess = (got["lse"][~empty] - lse).abs() - LSE_ROUNDING * lse.abs()
+    if len(lse) and excess.max() > LSE_ABSOLUTE[dtype]:
+        return f"lse differs by {excess.max():.2e} more than its rounding, tolerance {LSE_ABSOLUTE[dtype]:.0e}"
     return None
 
 
