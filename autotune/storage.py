@@ -16,6 +16,9 @@ JOURNAL = "study.journal"
 DIRECTIONS = ["minimize", "maximize"]  # KL, tokens a second
 
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress is ours to show
+
+
 class StudyError(ValueError):
     """A study that cannot be opened as asked."""
 
