@@ -10,10 +10,11 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 JOURNAL = "study.journal"
-DIRECTIONS = ["minimize", "maximize"]  # KL, tokens a second
+DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)  # KL, tokens a second
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # progress is ours to show

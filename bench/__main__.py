@@ -71,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--continuation", choices=("text", "dense"), default="text",
         help="what is teacher-forced: the text itself, or the dense model's own greedy continuation",
     )  # fmt: skip
+    accuracy.add_argument("--temperature", type=float, default=0.0, help="of the dense continuation (%(default)s)")
+    accuracy.add_argument("--prompt-file", type=Path, help="one prompt instead, continued by the dense model itself")
     accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token")
     add_decode_arguments(accuracy)
     accuracy.set_defaults(run=commands.measure_accuracy)

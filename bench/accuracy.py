@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from truffle.bench import text
 from truffle.bench.dense_run import DenseRun, run_dense
 from truffle.model.config import DecodeConfig
+from truffle.model.generate import Sampler
 from truffle.model.llama import Decoder
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
@@ -28,32 +28,33 @@ class Setting:
     Attributes:
         context: tokens of the prompt.
         samples: texts; steps: tokens decoded after each.
-        own: teacher-force the dense model's own continuation rather than the text's.
+        temperature: teacher-force the dense model's own continuation at this temperature; None for the text's.
     """
 
     context: int
     samples: int
     steps: int
-    own: bool = False
+    temperature: float | None = None
 
 
-def dense_runs(
-    model: LoadedModel, setting: Setting, threads: int, progress: Callable[[int], None] = lambda done: None
-) -> list[DenseRun]:
+def dense_runs(model: LoadedModel, setting: Setting, threads: int) -> list[DenseRun]:
     """The exact runs that every method is compared with; one prefill a sample serves all of them.
 
     Raises:
         ValueError: the text is too short for that many samples, or the model for that context.
     """
-    length = setting.context + (0 if setting.own else setting.steps)
-    if setting.context + setting.steps > model.shape.max_positions:
-        expected = f"at most {model.shape.max_positions} positions with {setting.steps} steps"
-        raise ValueError(f"context: expected {expected}, got {setting.context}")
-    runs = []
-    for tokens in text.windows(model.tokenizer(), setting.samples, length):
-        runs.append(run_dense(model, tokens, setting.steps, setting.own, threads))
-        progress(len(runs))
-    return runs
+    own = None if setting.temperature is None else Sampler(setting.temperature)
+    length = setting.context + (0 if own else setting.steps)
+    require_positions(model, setting.context, setting.steps)
+    stretches = text.windows(model.tokenizer(), setting.samples, length)
+    return [run_dense(model, tokens, setting.steps, threads, own) for tokens in stretches]
+
+
+def require_positions(model: LoadedModel, context: int, steps: int) -> None:
+    """Raise ValueError where prompt and steps go beyond what the model was made for."""
+    most = model.shape.max_positions
+    if context + steps > most:
+        raise ValueError(f"context: expected at most {most - steps} tokens before {steps} steps, got {context}")
 
 
 def measure(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:

@@ -136,7 +136,7 @@ def host_rates(threads: int, buffer_bytes: int, seconds: float) -> HostRates:
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with launching(threads, "auto"):
+        with launching(threads):
             work = _work(threads, buffer_bytes)
             spreads = {
                 name: Spread.rate(amount, durations_s(run, seconds / len(work))) for name, (amount, run) in work.items()

@@ -136,23 +136,49 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
     torch.set_num_threads(config.execution.threads)
-    own = arguments.continuation == "dense"
-    setting = accuracy.Setting(arguments.context, arguments.samples, arguments.steps, own)
     model = load(arguments.model)
-    print(f"exact run over {setting.samples} x {setting.context} tokens of {SOURCE}", file=sys.stderr)
-    runs = accuracy.dense_runs(model, setting, config.execution.threads)
+    if arguments.prompt_file:
+        source = str(arguments.prompt_file)
+        runs = [_run_prompt(model, arguments)]
+    else:
+        source, temperature = SOURCE, arguments.temperature if arguments.continuation == "dense" else None
+        setting = accuracy.Setting(arguments.context, arguments.samples, arguments.steps, temperature)
+        print(f"exact run over {setting.samples} x {setting.context} tokens of {SOURCE}", file=sys.stderr)
+        runs = accuracy.dense_runs(model, setting, config.execution.threads)
     numbered = track(list(enumerate(runs)), "sampled runs", transient=True, console=_stderr())
     steps = [step for sample, run in numbered for step in accuracy.measure(model, run, config, sample)]
     summary = {
-        "op": "accuracy", "model": arguments.model, "text": SOURCE, "context": setting.context,
-        "samples": setting.samples, "steps": setting.steps, "continuation": arguments.continuation,
+        "op": "accuracy", "model": arguments.model, "text": source, "context": len(runs[0].prompt),
+        "samples": len(runs), "steps": arguments.steps,
+        "continuation": "dense" if arguments.prompt_file else arguments.continuation,
         **_described(config), **accuracy.summarise(steps), **_ends(steps),
     }  # fmt: skip
+    print(f"{summary['method']} {_brief(config)} on {summary['model']}, {summary['context']} tokens of {source}")
     _show(_accuracy_table(summary))
     if arguments.json:
         write_records(
             arguments.json, [summary, *({"op": "accuracy_step", **step} for step in steps)], arguments.command_line
         )
+
+
+def _run_prompt(model: Any, arguments: argparse.Namespace) -> Any:
+    """An exact run over a file, continued by the dense model itself."""
+    import torch
+
+    from truffle.bench.accuracy import require_positions
+    from truffle.bench.dense_run import run_dense
+    from truffle.model.generate import Sampler
+
+    text, steps = arguments.prompt_file.read_text(encoding="utf-8"), arguments.steps
+    tokens = torch.tensor(model.tokenizer()(text)["input_ids"], dtype=torch.int64)
+    require_positions(model, len(tokens), steps)
+    return run_dense(model, tokens, steps, arguments.threads, Sampler(arguments.temperature))
+
+
+def _brief(config: Any) -> str:
+    """The method's parameters, on one line."""
+    shown = config.parameters.model_dump(mode="json")
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if name != "probing")
 
 
 def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:
@@ -175,7 +201,6 @@ def _accuracy_table(summary: dict[str, Any]) -> Any:
     for name in ("kl_first_100", "kl_last_100"):
         if name in summary:
             table.add_row(name, f"{summary[name]:.4f}", "")
-    table.title = f"{summary['method']} {summary['parameters']} on {summary['model']}, {summary['context']} tokens"
     return table
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from truffle.model.config import DecodeConfig, Execution
+from truffle.model.generate import Sampler
 from truffle.model.llama import Decoder
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.dense import DenseLayer
@@ -42,12 +43,14 @@ class DenseRun:
     steps: list[list[LayerStep]] = field(repr=False)
 
 
-def run_dense(model: LoadedModel, tokens: torch.Tensor, steps: int, own: bool, threads: int) -> DenseRun:
+def run_dense(
+    model: LoadedModel, tokens: torch.Tensor, steps: int, threads: int, own: Sampler | None = None
+) -> DenseRun:
     """Decode `steps` tokens after a prompt exactly.
 
     Args:
         tokens: int64 [n + steps]; the last `steps` are the continuation, unless
-        own: the model's own greedy continuation of the whole of `tokens` is taken instead.
+        own: draws the model's own continuation of the whole of `tokens`, which is taken instead.
     """
     prompt = tokens if own else tokens[: len(tokens) - steps]
     decoder = Decoder(model.shape, model.weights, DecodeConfig(execution=Execution(threads=threads)))
@@ -62,7 +65,7 @@ def run_dense(model: LoadedModel, tokens: torch.Tensor, steps: int, own: bool, t
     decoder.observer = record
     fed, after = [], []
     for step in range(steps):
-        token = logits.argmax(-1) if own else tokens[len(prompt) + step][None]
+        token = own(logits) if own else tokens[len(prompt) + step][None]
         recorded.append([])
         logits = decoder.step(token)
         fed.append(token)

@@ -42,7 +42,7 @@ class CollisionLaw:
         log_hit = _log_binomial_sum(agreement, self.K, range(self.K - self.ball, self.K + 1))
         hit = np.exp(np.minimum(log_hit, 0.0))
         terms = np.arange(self.min_hits, self.L + 1)
-        coefficients = np.array([_log_choose(self.L, k) for k in terms])
+        coefficients = np.array([_log_choose(self.L, k) for k in range(self.min_hits, self.L + 1)])
         with np.errstate(divide="ignore", invalid="ignore"):
             log_miss = np.log1p(-hit)
             misses = np.where(terms < self.L, (self.L - terms) * log_miss[..., None], 0.0)

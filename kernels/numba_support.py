@@ -1,5 +1,7 @@
 """What the Numba kernels share: launching on a number of threads, and bits that Numba has no word for."""
 
+# pyright: reportPrivateImportUsage=false, reportAttributeAccessIssue=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import contextlib
@@ -14,7 +16,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from truffle.kernels.checks import ArgumentError, expect
+from truffle.kernels.checks import ArgumentError
 
 # Sums may be reordered, and products fused into them; NaN and infinity keep their meaning.
 REORDER = {"reassoc", "contract", "nsz"}
@@ -29,17 +31,11 @@ _one_launch = threading.Lock()
 
 
 @contextlib.contextmanager
-def launching(threads: int, isa: str) -> Iterator[None]:
+def launching(threads: int) -> Iterator[None]:
     """Run the kernels called inside on `threads` threads, or on all that Numba has if those are fewer.
 
-    Numba compiles for the processor at hand, so "auto" is the only `isa`. The workqueue layer aborts the
-    process when two threads enter it at once; they take turns there.
-
-    Raises:
-        ArgumentError: an isa by name, or less than one thread.
+    The workqueue layer aborts the process when two threads enter it at once; they take turns there.
     """
-    expect(isa == "auto", "isa", "'auto', the only one Numba has", repr(isa))
-    expect(threads >= 1, "threads", "at least 1", threads)
     before = numba.get_num_threads()
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:

@@ -21,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     prompt.add_argument("--prompt", action="append", help="the prompt itself; repeatable")
     prompt.add_argument("--prompt-file", action="append", type=Path, help="a UTF-8 text file; repeatable")
     generate.add_argument("--max-new-tokens", type=int, default=128)
+    generate.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (%(default)s)")
+    generate.add_argument("--sample-seed", type=int, default=0, help="of the draws at a temperature (%(default)s)")
     generate.add_argument("--ignore-end", action="store_true", help="go on after the end token")
     generate.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     generate.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -42,10 +44,11 @@ def run_generate(arguments: argparse.Namespace) -> None:
     texts = arguments.prompt or [path.read_text(encoding="utf-8") for path in arguments.prompt_file]
     import torch
 
-    from truffle.model.generate import DensityMeter, generate
+    from truffle.model.generate import DensityMeter, Sampler, generate
     from truffle.model.llama import Decoder
     from truffle.model.weights import load
 
+    sampler = Sampler(arguments.temperature, arguments.sample_seed)
     torch.set_num_threads(max(config.execution.threads, 1))
     dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
     model = load(arguments.model, arguments.device, dtype)
@@ -57,7 +60,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     produced: list[list[int]] = [[] for _ in prompts]
     stream = _Stream(tokenizer) if len(prompts) == 1 and not arguments.json else None
     started = first = last = time.perf_counter()
-    for new in generate(decoder, prompts, arguments.max_new_tokens, end_tokens):
+    for new in generate(decoder, prompts, arguments.max_new_tokens, end_tokens, sampler):
         last = time.perf_counter()
         first = last if not any(produced) else first
         for request, token in new.items():

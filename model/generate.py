@@ -33,20 +33,43 @@ class DensityMeter:
         return self.total / self.count if self.count else None
 
 
+@dataclass
+class Sampler:
+    """Picks next tokens: the likeliest at temperature 0, else drawn from softmax(logits / temperature)."""
+
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature: expected at least 0, got {self.temperature}")
+        self._generator = torch.Generator().manual_seed(self.seed)
+
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:
+        """Tokens [B] from logits [B, vocabulary]."""
+        if self.temperature == 0.0:
+            return logits.argmax(dim=-1)
+        weights = (logits.cpu() / self.temperature).softmax(-1)
+        return torch.multinomial(weights, 1, generator=self._generator)[:, 0]
+
+
 def generate(
     decoder: Decoder,
     prompts: list[torch.Tensor],
     max_new_tokens: int,
     end_tokens: frozenset[int] = frozenset(),
+    sampler: Sampler | None = None,
 ) -> Iterator[dict[int, int]]:
-    """Continue prompts (int64 [n] each) greedily; yields the new token of every live request, by request.
+    """Continue prompts (int64 [n] each); yields the new token of every live request, by request.
 
     A request ends with its own end token, which is not yielded, or after `max_new_tokens`; the others go on.
+    Without a sampler the likeliest token is taken.
     """
+    sampler = sampler or Sampler()
     live = list(range(len(prompts)))
     logits = decoder.prefill(prompts)
     for produced in range(max_new_tokens):
-        tokens = logits.argmax(dim=-1)
+        tokens = sampler(logits)
         going = [row for row, token in enumerate(tokens.tolist()) if token not in end_tokens]
         if not going:
             return

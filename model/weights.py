@@ -129,7 +129,7 @@ def converted_gguf(path: Path) -> Path:
         source = {"gguf_file": path.name, "local_files_only": True}
         AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(temporary)
         converted = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **source)
-        del converted.config.quantization_config  # the tensors saved below are plain float32
+        delattr(converted.config, "quantization_config")  # the tensors saved below are plain float32
         converted.config.save_pretrained(temporary)
         converted.generation_config.save_pretrained(temporary)
         tensors = {name: parameter.detach().contiguous() for name, parameter in converted.named_parameters()}

@@ -20,9 +20,9 @@ def build_tables(
     threads: int = 1,
     isa: str = "auto",
 ) -> None:
-    flat = (codes.flatten(0, 1), offsets.flatten(0, 1), ids.flatten(0, 1))
-    with launching(threads, isa):
-        seen = _sort_tables(*(tensor.numpy() for tensor in flat), K)
+    flat_codes, flat_offsets, flat_ids = (tensor.flatten(0, 1).numpy() for tensor in (codes, offsets, ids))
+    with launching(threads):
+        seen = _sort_tables(flat_codes, flat_offsets, flat_ids, K)
     if seen >> K:
         raise ArgumentError(f"codes: expected codes below 2^K = {1 << K}, got larger ones")
 

@@ -28,7 +28,7 @@ def hash_codes(
     isa: str = "auto",
 ) -> None:
     centers = x.new_zeros(x.shape[0], x.shape[2], dtype=torch.float32) if center is None else center
-    with launching(threads, isa):
+    with launching(threads):
         _hash(bits(x), planes.numpy(), centers.numpy(), codes.numpy(), K)
 
 

@@ -43,7 +43,7 @@ def retrieve(
     hit_type = np.uint8 if query_codes.shape[2] < 256 else np.uint16
     status = np.zeros(len(count), np.uint8)
     arrays = (query_codes.numpy(), ids.numpy(), count.numpy())
-    with launching(threads, isa):
+    with launching(threads):
         _retrieve(described, firsts, *arrays, min_hits, np.empty(0, hit_type), status)
     if status.any():
         _complain(status)

@@ -31,9 +31,7 @@ def sparse_attend(
 ) -> None:
     handles = [native_store(store) for store in stores]
     table = None if law is None else law.table
-    native.sparse_attend(
-        q, handles, ids, count, center, table, log_weight, out, lse, scale, threads, resolve(isa)
-    )
+    native.sparse_attend(q, handles, ids, count, center, table, log_weight, out, lse, scale, threads, resolve(isa))
 
 
 def native_store(store: Store) -> native.Store:

@@ -43,7 +43,7 @@ def sparse_attend(
     centers = np.empty((0, 0, 0), np.float32) if center is None else center.numpy()
     weights = np.empty((0, 0), np.float32) if log_weight is None else log_weight.numpy()
     arrays = (bits(q), described, like, ids.numpy(), count.numpy(), centers, table, weights)
-    with launching(threads, isa):
+    with launching(threads):
         wrong = _attend(*arrays, np.float32(scale), out.numpy(), lse.numpy())
     if wrong >= 0:
         raise IndexError(f"ids: expected rows of the store, got one outside in row {wrong}")

@@ -38,12 +38,14 @@ def sparse_attend(
                 raise IndexError(f"ids: expected rows below {store.length}, got {chosen.max()} in row {row}")
             query, keys = q[b, h].double(), store.keys[g, chosen].double()
             products = keys @ query
-            if law is not None and center is not None:
+            if log_weight is not None:
+                log_u = log_weight[row, : len(chosen)].double()
+            else:
+                assert law is not None
+                assert center is not None
                 norms = store.norms[g, chosen].double() * query.norm()
                 cosine = torch.where(norms > 0, (products - query @ center[b, g].double()) / norms, 0.0)
                 log_u = torch.from_numpy(law.log_inclusion(cosine.numpy()))
-            else:
-                log_u = log_weight[row, : len(chosen)].double()
             logits = scale * products - log_u
             total = logits.logsumexp(0)
             lse[b, h] = total

@@ -26,19 +26,25 @@ class LayerCache(Protocol):
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         """Take the prompt's keys and values, one [Hkv, n, d] a request, RoPE applied."""
+        ...
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Add one token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out [B, H, d]."""
+        ...
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these, in this order."""
+        ...
 
     def usage(self) -> Usage | None:
         """What the last step read, or None for a layer that attends everything."""
+        ...
 
     def rows(self) -> torch.Tensor:
         """Distinct keys that the last step read by key/value head, [B, Hkv] int64, of a layer with usage."""
+        ...
 
     @property
     def memory_bytes(self) -> int:
         """Size of what the layer keeps."""
+        ...

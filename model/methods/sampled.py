@@ -37,19 +37,24 @@ class Selector(Protocol):
 
     def add(self, request: int, keys: torch.Tensor) -> None:
         """Take the next keys of a request, [Hkv, m, d], as they enter its store."""
+        ...
 
     def center(self, request: int) -> torch.Tensor:
         """What norms in the store are taken from, [Hkv, d] float32. Valid after the first `add`."""
+        ...
 
     def select(self, q: torch.Tensor, capacity: int) -> Selection:
         """Choose for q [B, H, d] among at most `capacity` rows a request."""
+        ...
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these."""
+        ...
 
     @property
     def memory_bytes(self) -> int:
         """Size of the index."""
+        ...
 
 
 class SampledLayer:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.autotune.fakes import record, space
 
+from tests.autotune.fakes import record, space
 from truffle.autotune.answer import best_feasible, decide, front
 from truffle.autotune.baselines import Baseline, exact_baselines, fastest
 from truffle.autotune.confirm import ROUNDS, confirm
@@ -41,8 +41,8 @@ def test_dense_is_recommended_when_nothing_beats_it(records):
 
 
 def test_the_front_holds_what_nothing_beats_in_both():
-    records = [record(0, 0.03, 30.0), record(1, 0.01, 10.0), record(2, 0.02, 9.0), record(3, 0.02, 20.0),
-               record(4, 0.001, 99.0, feasible=False, infeasible_because="needs 99 GB of the host's usable 1 GB")]  # fmt: skip
+    records = [record(0, 0.03, 30.0), record(1, 0.01, 10.0), record(2, 0.02, 9.0), record(3, 0.02, 20.0)]
+    records.append(record(4, 0.001, 99.0, feasible=False, infeasible_because="needs 99 GB of the host's usable 1 GB"))
     assert [found.number for found in front(records)] == [1, 3, 0]
 
 
@@ -54,7 +54,12 @@ def test_confirmation_replaces_a_lucky_figure():
         def measure(self, config, seconds):
             self.calls.append((config.parameters.K, config.parameters.L))
             rate = 12.0 + len(self.calls)
-            return {"tokens_per_s": rate, "tokens_per_s_low": rate - 1, "tokens_per_s_high": rate + 1, "throughput_kind": "estimated"}
+            return {
+                "tokens_per_s": rate,
+                "tokens_per_s_low": rate - 1,
+                "tokens_per_s_high": rate + 1,
+                "throughput_kind": "estimated",
+            }
 
     meter = Honest()
     records = {0: record(0, 0.02, 11.0, origin="default"), 7: record(7, 0.01, 500.0, K=11, L=200)}

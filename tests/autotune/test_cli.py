@@ -21,7 +21,19 @@ QUICK = [
 def test_profiles_lists_the_cards(capsys):
     assert main(["profiles"]) == 0
     printed = capsys.readouterr().out
-    for card in ("rtx-3090", "rtx-4090", "rtx-5090", "l20", "l40s", "a100-40gb", "a100-80gb", "h100", "h200", "a10", "t4"):
+    for card in (
+        "rtx-3090",
+        "rtx-4090",
+        "rtx-5090",
+        "l20",
+        "l40s",
+        "a100-40gb",
+        "a100-80gb",
+        "h100",
+        "h200",
+        "a10",
+        "t4",
+    ):
         assert card in printed
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.autotune.fakes import space
 
+from tests.autotune.fakes import space
 from truffle.autotune import cost_model
 from truffle.autotune.memory import does_not_fit, memory, store_row_bytes
 from truffle.autotune.space import expected_fraction
@@ -32,7 +32,12 @@ def test_memory_is_what_the_store_and_tables_take():
         assert store_row_bytes(d) == 2 * row_width(d, torch.bfloat16)
     segment = empty_segment(0, 8, K=10, L=150, length=5000)
     p = LshParameters()
-    needed = memory(LLAMA.model_copy(update={"layers": 1}), DecodeConfig(parameters=p.model_copy(update={"dense_layers": ()})), 5068, True)
+    needed = memory(
+        LLAMA.model_copy(update={"layers": 1}),
+        DecodeConfig(parameters=p.model_copy(update={"dense_layers": ()})),
+        5068,
+        True,
+    )
     assert needed.index_bytes == segment.memory_bytes
 
 

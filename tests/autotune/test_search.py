@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tests.autotune.fakes import Accuracy, Throughput, space
 
+from tests.autotune.fakes import Accuracy, Throughput, space
 from truffle.autotune.search import Search
 from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
 
@@ -26,7 +26,8 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
     assert found.run(8, 60) == "trials"
     done = complete(found)
     assert [(r.origin, r.K, r.L) for r in done[:6]] == [
-        ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120), ("paper", 10, 170), ("paper", 10, 220), ("paper", 11, 300),
+        ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120),
+        ("paper", 10, 170), ("paper", 10, 220), ("paper", 11, 300),
     ]  # fmt: skip
     assert all(r.threads == 4 for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]

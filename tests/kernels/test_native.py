@@ -22,9 +22,7 @@ OPS = ("hash_codes", "build_tables", "retrieve", "sparse_attend", "dense_attend"
 def call(op: str, case: int = 1, **changes):
     """Arguments of a case after the native function, which checks for itself, has run on them."""
     arguments = registry.contract(op).arguments(registry.contract(op).cases[case])
-    arguments |= {
-        name: change(arguments[name]) if callable(change) else change for name, change in changes.items()
-    }
+    arguments |= {name: change(arguments[name]) if callable(change) else change for name, change in changes.items()}
     registry.get(op, "cpu_native").function(**arguments)
     return arguments
 
@@ -50,9 +48,7 @@ FIRST = {
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize(
-    "change", [strided, lambda t: t.to(torch.float64), lambda t: t[0], lambda t: t.tolist()]
-)
+@pytest.mark.parametrize("change", [strided, lambda t: t.to(torch.float64), lambda t: t[0], lambda t: t.tolist()])
 def test_refuses_wrong_arrays(op, change):
     with pytest.raises((TypeError, ValueError)):
         call(op, **{FIRST[op]: change})
@@ -179,9 +175,7 @@ def test_two_python_threads_at_once():
         except BaseException as error:
             problems.append(error)
 
-    workers = [
-        threading.Thread(target=work, args=(op,)) for op in ("sparse_attend", "dense_attend", "retrieve")
-    ]
+    workers = [threading.Thread(target=work, args=(op,)) for op in ("sparse_attend", "dense_attend", "retrieve")]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -196,9 +190,7 @@ def test_a_forked_child_makes_its_own_team():
     child = os.fork()
     if child == 0:
         arguments["ids"].fill_(0)
-        native.build_tables(
-            arguments["codes"], arguments["offsets"], arguments["ids"], arguments["K"], 3, "scalar"
-        )
+        native.build_tables(arguments["codes"], arguments["offsets"], arguments["ids"], arguments["K"], 3, "scalar")
         os._exit(0)
     deadline = time.monotonic() + 60
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 import torch
-from tests.model.tiny import SHAPE
 
+from tests.model.tiny import SHAPE
 from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, StreamingParameters
 from truffle.model.llama import Decoder
 from truffle.model.weights import Weights, random_weights
@@ -25,7 +25,9 @@ def on_cuda(weights: Weights) -> Weights:
     return Weights(weights.embedding.cuda(), layers, weights.norm.cuda(), weights.head.cuda())
 
 
-@pytest.mark.parametrize("parameters", [DenseParameters(), StreamingParameters(sink=2, window=8), LSH], ids=lambda p: p.method)
+@pytest.mark.parametrize(
+    "parameters", [DenseParameters(), StreamingParameters(sink=2, window=8), LSH], ids=lambda p: p.method
+)
 def test_steps_agree_with_the_cpu(parameters):
     config = DecodeConfig(parameters=parameters, execution=Execution(store_format="float32"))
     weights = random_weights(SHAPE, seed=3)
