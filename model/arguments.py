@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from truffle.kernels import registry
+from truffle.kernels.checks import expect
 from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, Probing
 
 _HELP = {
@@ -79,7 +81,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
         parameters["probing"] = Probing(kind="ball", amount=arguments.ball)
     if arguments.no_centring:
         parameters["centred"] = False
-    implementations = dict(part.partition("=")[::2] for part in arguments.impl)
+    implementations = _implementations(arguments.impl)
     execution = {"threads": arguments.threads, "isa": arguments.isa, "store_format": arguments.store_format}
     data = {
         "method": arguments.method,
@@ -91,6 +93,15 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
         return DecodeConfig.model_validate(data)
     except ValidationError as error:
         raise ValueError(one_line(error)) from error
+
+
+def _implementations(given: list[str]) -> dict[str, str]:
+    """Implementation by operation from ``OP=NAME`` options."""
+    found = dict(part.partition("=")[::2] for part in given)
+    for op, name in found.items():
+        names = registry.names(op)
+        expect(name in names, "impl", f"{op}= one of {', '.join(names)}", repr(name))
+    return found
 
 
 def one_line(error: ValidationError) -> str:
