@@ -97,7 +97,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
 
 def _implementations(given: list[str]) -> dict[str, str]:
     """Implementation by operation from ``OP=NAME`` options."""
-    found = dict(part.partition("=")[::2] for part in given)
+    found = {op: name for op, _, name in (part.partition("=") for part in given)}
     for op, name in found.items():
         names = registry.names(op)
         expect(name in names, "impl", f"{op}= one of {', '.join(names)}", repr(name))

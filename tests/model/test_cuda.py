@@ -12,7 +12,7 @@ from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshPa
 from truffle.model.llama import Decoder
 from truffle.model.weights import Weights, random_weights
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 
 LSH = LshParameters(K=3, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8)
 
