@@ -19,7 +19,12 @@ QUERY_DRAWS, SECONDS = 3, 1.5
 
 @dataclass(frozen=True)
 class LayerTime:
-    """Seconds of one layer for the whole batch, with a bootstrap 95% interval of their sum, and what was read."""
+    """Seconds of one layer for the whole batch: the median sum of both parts, split by their median share.
+
+    Attributes:
+        total_ci95_s: bootstrap 95% interval of that sum.
+        sampled_fraction: keys sampled over keys cached.
+    """
 
     retrieve_s: float
     attend_s: float
@@ -58,8 +63,9 @@ class HostTimer:
             calls[op] = lambda run=implementation, turns=turns, isa=isa: run(**next(turns), threads=threads, isa=isa)
         samples = interleaved_s(calls, seconds)
         retrieve, attend = np.array(samples["retrieve"]), np.array(samples["sparse_attend"])
-        interval = median_ci95(retrieve + attend)  # the two of one round
-        return LayerTime(float(np.median(retrieve)), float(np.median(attend)), interval, self._fraction(data))
+        together = retrieve + attend  # the two of one round
+        total, share = float(np.median(together)), float(np.median(retrieve / together))
+        return LayerTime(total * share, total * (1 - share), median_ci95(together), self._fraction(data))
 
     def _data(self, p: LshParameters, batch: int) -> LayerData:
         wanted = (p.K, p.L, p.min_hits, batch)

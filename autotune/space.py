@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
-MOST_BATCH = 32
+MOST_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,21 @@ class Space:
                 "L": trial.suggest_int("L", *L_RANGE),
                 "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
                 "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
-                "batch_size": trial.suggest_int("batch_size", 1, MOST_BATCH, log=True),
+                "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
             }
         )
+
+    @functools.cached_property
+    def most_batch(self) -> int:
+        """The largest batch for which the smallest index fits, 1 at least."""
+        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0}
+        fitting = (batch for batch in range(MOST_BATCH, 1, -1) if self._fits({**smallest, "batch_size": batch}))
+        return next(fitting, 1)
+
+    def _fits(self, point: dict[str, int]) -> bool:
+        has_gpu = self.target.gpu is not None
+        needed = memory(self.workload.shape, self.config(point), self.workload.context, has_gpu)
+        return does_not_fit(needed, self.target) is None
 
     def config(self, point: dict[str, int]) -> DecodeConfig:
         """The decode config of a point."""
