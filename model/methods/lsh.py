@@ -26,13 +26,14 @@ class LshSelector:
         self._planes = torch.from_numpy(planes.copy())
         self._masks = torch.from_numpy(probe_masks(p.K, p.probing.amount).astype("int32"))
         self._law = CollisionLaw(p.K, p.L, p.min_hits, p.probing.amount)
-        self._centers: dict[int, torch.Tensor] = {}
+        self._centers: dict[int, torch.Tensor] = {}  # where the keys are
+        self._host_centers: torch.Tensor | None = None  # of the whole batch, until it changes
         self.tables: dict[int, list[Segment]] = {}
 
     def add(self, request: int, keys: torch.Tensor) -> None:
         if request not in self._centers:
             mean = keys.float().mean(dim=1) if self._p.centred else keys.new_zeros(keys[:, 0].shape).float()
-            self._centers[request], self.tables[request] = mean, []
+            self._centers[request], self.tables[request], self._host_centers = mean, [], None
         segments = self.tables[request]
         for part in keys.split(SEGMENT_TOKENS, dim=1):
             start = segments[-1].start + segments[-1].length if segments else 0
@@ -69,15 +70,14 @@ class LshSelector:
         count = torch.empty(B * H, dtype=torch.int32)
         tables = [self.tables.get(request, []) for request in range(B)]
         self._ops.retrieve(tables, query_codes, ids, count, min_hits=self._p.min_hits)
-        return Selection(ids, count, self._stacked_centers(B), self._law)
-
-    def _stacked_centers(self, B: int) -> torch.Tensor:
-        some = next(iter(self._centers.values()))
-        none = torch.zeros_like(some)  # a request with nothing sealed has an empty sample
-        return torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
+        if self._host_centers is None:
+            none = torch.zeros_like(next(iter(self._centers.values())))  # nothing sealed, so nothing sampled
+            self._host_centers = torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
+        return Selection(ids, count, self._host_centers, self._law)
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]
+        self._host_centers = None
         self._centers = {requests.index(request): self._centers[request] for request in kept}
         self.tables = {requests.index(request): self.tables[request] for request in kept}
 
