@@ -40,7 +40,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
     """Time the implementations of each operation named, interleaved, after their gates."""
     import torch
 
-    from truffle.bench import bandwidth
+    from truffle.bench import bandwidth, device_bandwidth
     from truffle.bench.arguments import LayerData, Sizes
     from truffle.bench.operation import time_operation
     from truffle.bench.records import write_records
@@ -55,6 +55,8 @@ def time_ops(arguments: argparse.Namespace) -> None:
     here = hardware.detect()
     buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
     rates = bandwidth.host_rates(min(a.threads, here.cpu.usable_cpus), buffer, 2.0)
+    card = device_bandwidth.measure(1.0)
+    peaks = {"cuda": card.memory_copy_bytes_per_s.p50} if card else {}
     data, records = LayerData(sizes, min(a.threads, here.cpu.usable_cpus)), []
     for op in a.ops.split(","):
         usable = [name for name, reason in registry.usable(op).items() if reason is None and name != "reference"]
@@ -63,9 +65,9 @@ def time_ops(arguments: argparse.Namespace) -> None:
             known = registry.names(op)
             expect(name in known, "impl", f"one of {', '.join(known)}", name)
         gathers = op in ("retrieve", "sparse_attend")
-        peak = rates.gather_512_bytes_per_s.p50 if gathers else rates.read_bytes_per_s.p50
+        peaks["cpu"] = rates.gather_512_bytes_per_s.p50 if gathers else rates.read_bytes_per_s.p50
         print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
-        records += time_operation(op, names, data, a.threads, a.isa, a.seconds, peak)
+        records += time_operation(op, names, data, a.threads, a.isa, a.seconds, peaks)
     _show(_operation_table(records))
     if a.json:
         write_records(a.json, records, a.command_line)

@@ -17,12 +17,14 @@ QUERY_DRAWS = 4  # several sets of queries, so that one set's rows are not all i
 
 
 def time_operation(
-    op: str, names: tuple[str, ...], data: LayerData, threads: int, isa: str, seconds: float, peak_bytes_per_s: float
+    op: str, names: tuple[str, ...], data: LayerData, threads: int, isa: str, seconds: float, peaks: dict[str, float]
 ) -> list[dict[str, Any]]:
     """One record an implementation: gate, then median, p20 and p80 of interleaved calls, bytes and bandwidth.
 
-    An implementation that is unusable here or fails its gate gets a record with the reason and no time. The
-    peak that `share_of_peak` refers to is given by the caller.
+    An implementation that is unusable here or fails its gate gets a record with the reason and no time.
+
+    Args:
+        peaks: bytes a second that `share_of_peak` refers to, by device.
     """
     records: dict[str, dict[str, Any]] = {}
     contenders: dict[str, Callable[[], object]] = {}
@@ -41,7 +43,8 @@ def time_operation(
         bytes_moved = bytes_moved or registry.contract(op).bytes_moved(gate.moved(draws[0], "cpu"))
     if contenders:
         for name, samples in interleaved_s(contenders, seconds).items():
-            records[name] |= _timed(samples, bytes_moved or 0, peak_bytes_per_s)
+            device = "cuda" if registry.get(op, name).needs.device == "cuda" else "cpu"
+            records[name] |= _timed(samples, bytes_moved or 0, peaks[device])
     return list(records.values())
 
 
