@@ -37,17 +37,16 @@ def default_of(records: list[TrialRecord]) -> TrialRecord | None:
 
 
 def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) -> Answer:
-    """Recommend the fastest feasible point if it beats the fastest exact way, else exact attention.
+    """Recommend the fastest feasible point if all of its interval beats the fastest exact way, else exact attention.
 
     A point whose interval overlaps the default's is no significant gain: the default is kept if it is feasible.
     """
     best, default = best_feasible(records), default_of(records)
-    kept_default = False
-    if best and default and default.feasible and best.number != default.number and _overlap(best, default):
-        best, kept_default = default, True
     exact_rate = exact.tokens_per_s or 0.0
-    if best is None or (best.tokens_per_s or 0.0) <= exact_rate:
+    if best is None or (best.tokens_per_s_low or 0.0) <= exact_rate:
         return _exact(best, exact, default, max_kl)
+    kept_default = _keeps_default(best, default, exact_rate)
+    best = default if kept_default and default else best
     gain, over_default = _ratio(best, exact_rate), _ratio(best, default.tokens_per_s if default else None)
     limit = "none" if max_kl is None else f"{max_kl:.4f}"
     headline = (
@@ -67,7 +66,7 @@ def _exact(best: TrialRecord | None, exact: Baseline, default: TrialRecord | Non
     rate = exact.tokens_per_s or 0.0
     headline = (
         f"Use dense (exact) attention, {exact.name}, batch size {exact.batch_size}: {rate:.3g} tokens/s "
-        f"({exact.kind}); no sampled point that fits and keeps the error limit is faster."
+        f"({exact.kind}); no sampled point that fits and keeps the error limit is clearly faster."
     )
     if best is None:
         detail = ["No sampled point both fits and keeps the error limit."]
@@ -78,8 +77,12 @@ def _exact(best: TrialRecord | None, exact: Baseline, default: TrialRecord | Non
     return Answer(None, headline, tuple(detail), 1.0, _ratio_of(rate, default.tokens_per_s if default else None))
 
 
-def _overlap(a: TrialRecord, b: TrialRecord) -> bool:
-    return (a.tokens_per_s_low or 0.0) <= (b.tokens_per_s_high or 0.0)
+def _keeps_default(best: TrialRecord, default: TrialRecord | None, exact_rate: float) -> bool:
+    """Whether the default may be recommended in place of a best that is not clearly faster than it."""
+    if default is None or not default.feasible or default.number == best.number:
+        return False
+    beats_exact = (default.tokens_per_s_low or 0.0) > exact_rate
+    return beats_exact and (best.tokens_per_s_low or 0.0) <= (default.tokens_per_s_high or 0.0)
 
 
 def _fit_of(default: TrialRecord | None) -> str:
@@ -96,12 +99,13 @@ def _ratio_of(rate: float, other: float | None) -> float | None:
     return rate / other if other else None
 
 
-def front(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Points that fit and that no other point that fits beats in both KL and tokens a second, by KL."""
-    fitting = [r for r in records if r.status == "complete" and not (r.infeasible_because or "").startswith("needs")]
-    fitting.sort(key=lambda record: (record.kl or 0.0, -(record.tokens_per_s or 0.0)))
-    found: list[TrialRecord] = []
-    for record in fitting:
-        if not found or (record.tokens_per_s or 0.0) > (found[-1].tokens_per_s or 0.0):
+def front(records: list[TrialRecord], exact: Baseline) -> list[TrialRecord]:
+    """Feasible points that no other, and not the fastest exact way, beats in both KL and tokens a second, by KL."""
+    feasible = [record for record in records if record.feasible and record.tokens_per_s is not None]
+    feasible.sort(key=lambda record: (record.kl or 0.0, -(record.tokens_per_s or 0.0)))
+    found, fastest = [], exact.tokens_per_s or 0.0
+    for record in feasible:
+        if (record.tokens_per_s or 0.0) > fastest:
             found.append(record)
+            fastest = record.tokens_per_s or 0.0
     return found

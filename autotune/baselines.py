@@ -10,11 +10,13 @@ from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
 
 MOST_BATCH = 64
+ON_GPU, ON_CPU = "all on the GPU", "all on the CPU"
+FITS = "everything fits on the GPU"
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One exact way. Times assume perfect overlap, in the baseline's favour."""
+    """One exact way. Estimated times assume perfect overlap, in the baseline's favour; measured ones have no parts."""
 
     name: str
     fits: bool
@@ -25,14 +27,15 @@ class Baseline:
     gpu_memory_bytes: int | None = None
     host_memory_bytes: int | None = None
     kind: str = "estimated"
+    step_s: float | None = None
 
 
 def exact_baselines(workload: Workload, target: Target) -> list[Baseline]:
     """Each way at the batch size that serves most tokens a second."""
     if target.gpu is None:
-        return [_best("all on the CPU", workload, target, _on_cpu)]
+        return [_best(ON_CPU, workload, target, _on_cpu)]
     ways = {
-        "all on the GPU": _on_gpu,
+        ON_GPU: _on_gpu,
         "what does not fit streamed over the link": _streamed,
         "what does not fit attended on the CPU": _shared_with_cpu,
         "all keys and values on the CPU": _attended_on_cpu,
@@ -52,9 +55,13 @@ def _best(name: str, workload: Workload, target: Target, way) -> Baseline:
         result = way(workload, target, batch)
         if isinstance(result, str):
             first_reason = first_reason or result
+            if result == FITS:  # a larger batch may not
+                continue
             break
         step, gpu_bytes, host_bytes = result
-        found.append(Baseline(name, True, None, batch, batch / step.total, step, gpu_bytes, host_bytes))
+        found.append(
+            Baseline(name, True, None, batch, batch / step.total, step, gpu_bytes, host_bytes, step_s=step.total)
+        )
     if not found:
         return Baseline(name, False, first_reason)
     return max(found, key=lambda baseline: baseline.tokens_per_s or 0.0)
@@ -138,7 +145,7 @@ def _offload_problem(workload: Workload, target: Target, batch: int) -> str | No
     if weights > target.usable_gpu_bytes:
         return _too_large("the GPU", weights, target.usable_gpu_bytes)
     if rest == 0:
-        return "everything fits on the GPU"
+        return FITS
     if rest > target.host.usable_memory_bytes:
         return _too_large("the host", rest, target.host.usable_memory_bytes)
     return None

@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; finished trials are kept, --resume goes on", file=sys.stderr)
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from truffle.autotune.tune import tune
 from truffle.kernels import profiles as cards
+from truffle.kernels.checks import expect
 from truffle.model import tuned
 
 __all__ = ["calibrate", "profiles", "show", "tune"]
@@ -32,7 +33,9 @@ def profiles(arguments: argparse.Namespace) -> int:
             f"{bandwidth / 1e9:,.0f} GB/s", f"{flops / 1e12:.0f} TFLOP/s {card.matmul_dtype}",
             f"{link / 1e9:.0f} GB/s", ", ".join(kinds),
         )  # fmt: skip
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(table)
     print(f"\nOf every figure, the kind and source: --json. Your own cards: {cards.user_folder()}")
     return 0
 
@@ -44,7 +47,7 @@ def show(arguments: argparse.Namespace) -> int:
     hardware, study = config.hardware, config.study
     rows = {
         "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'} "
-        f"with {hardware.cpu['model']} ({hardware.kind})",
+        f"with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
         "method": f"{config.config.method} {config.config.parameters.model_dump_json()}",
         "execution": config.config.execution.model_dump_json(),
         "implementations": ", ".join(f"{op}={name}" for op, name in config.config.implementations.items()) or "auto",
@@ -71,6 +74,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Measure this host and write the file that --host takes."""
     from truffle.bench import bandwidth
 
+    expect(0 < arguments.seconds < 3600, "seconds", "more than 0 and less than 3600", arguments.seconds)
     print(f"measuring this host for about {arguments.seconds:g} s", file=sys.stderr)
     calibration = bandwidth.calibrate(seconds=arguments.seconds)
     calibration.save(arguments.file)

@@ -9,25 +9,28 @@ from truffle.autotune.evaluate import ThroughputMeter
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 
-ROUNDS, SECONDS = 2, 2.0
+ROUNDS, SECONDS, MOST_CANDIDATES = 2, 2.0, 4
 
 
-def confirm(records: dict[int, TrialRecord], space: Space, throughput: ThroughputMeter) -> dict[int, TrialRecord]:
-    """The records, with the best feasible point and the default measured anew.
+def confirm(records: list[TrialRecord], space: Space, throughput: ThroughputMeter) -> list[TrialRecord]:
+    """The records, with the default and the best feasible point measured anew.
 
-    The search picks the luckiest of many noisy measurements; only measurements made after the pick are fair.
-    Each figure becomes the mean over turns, its interval what the turns' intervals span together.
+    The search picks the luckiest of many noisy measurements; only measurements made after the pick are fair. A
+    best that falls behind another when measured anew is followed by that one, up to MOST_CANDIDATES.
     """
-    chosen = {
-        record.number: record
-        for record in (best_feasible(list(records.values())), default_of(list(records.values())))
-        if record
-    }
-    turns: dict[int, list[dict]] = {number: [] for number in chosen}
-    for _ in range(ROUNDS):
-        for number, record in chosen.items():
-            turns[number].append(throughput.measure(space.config_of(record), SECONDS))
-    return {**records, **{number: _pooled(chosen[number], figures) for number, figures in turns.items()}}
+    found = {record.number: record for record in records}
+    for _ in range(MOST_CANDIDATES):
+        every = list(found.values())
+        best, default = best_feasible(every), default_of(every)
+        chosen = [record for record in (best, default) if record and not record.confirmed]
+        if not chosen:
+            break
+        turns: dict[int, list[dict]] = {record.number: [] for record in chosen}
+        for _ in range(ROUNDS):
+            for record in chosen:
+                turns[record.number].append(throughput.measure(space.config_of(record), SECONDS))
+        found |= {record.number: _pooled(record, turns[record.number]) for record in chosen}
+    return list(found.values())
 
 
 def _pooled(record: TrialRecord, turns: list[dict]) -> TrialRecord:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from truffle.autotune import cost_model
+from truffle.autotune.baselines import Baseline
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
 from truffle.autotune.target import Target
-from truffle.bench import accuracy, decode
+from truffle.bench import accuracy, bandwidth, decode
 from truffle.bench.accuracy import Setting
+from truffle.bench.dense_run import DenseRun
 from truffle.bench.workloads import Workload
-from truffle.model.config import DecodeConfig
+from truffle.kernels import hardware
+from truffle.model.config import DecodeConfig, DenseParameters, Execution
 from truffle.model.weights import LoadedModel
 
 ACCURACY_FIGURES = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
@@ -21,24 +25,24 @@ DEVICE_STEPS = 20
 
 
 class AccuracyMeter:
-    """Accuracy by parameter set: it depends on nothing else, so each set is measured once.
-
-    The exact runs are made when the first set asks for them.
-    """
+    """Accuracy by parameter set: it depends on nothing else, so each set is measured once."""
 
     def __init__(self, model_id: str, setting: Setting, threads: int, say: Callable[[str], None]) -> None:
         self._model_id, self._setting, self._threads, self._say = model_id, setting, threads, say
         self._model: LoadedModel | None = None
+        self._runs: list[DenseRun] = []
         self.known: dict[str, dict[str, float | None]] = {}
 
     def measure(self, config: DecodeConfig) -> dict[str, float | None]:
         """KL, agreement, output error, density and rows of the config's parameters."""
         key = config.parameters.model_dump_json()
         if key not in self.known:
-            model, runs = self._prepared()
+            assert self._model is not None
             here = config.execution.model_copy(update={"threads": self._threads, "batch_size": 1})
             config = config.model_copy(update={"execution": here})
-            steps = [r for sample, run in enumerate(runs) for r in accuracy.measure(model, run, config, sample)]
+            torch.set_num_threads(self._threads)
+            numbered = enumerate(self._runs)
+            steps = [r for sample, run in numbered for r in accuracy.measure(self._model, run, config, sample)]
             summary = accuracy.summarise(steps)
             self.known[key] = {name: summary[name] for name in ACCURACY_FIGURES}
         return self.known[key]
@@ -48,14 +52,19 @@ class AccuracyMeter:
         known = {name: figures[name] for name in ACCURACY_FIGURES}
         self.known.setdefault(config.parameters.model_dump_json(), known)
 
-    def _prepared(self) -> tuple[LoadedModel, list[Any]]:
-        if self._model is None:
-            from truffle.model.weights import load
+    def prepare(self) -> None:
+        """Load the model and make the exact runs.
 
-            self._say(f"exact runs on {self._model_id}: {self._setting.samples} x {self._setting.context} tokens")
-            self._model = load(self._model_id)
-            self._runs = accuracy.dense_runs(self._model, self._setting, self._threads)
-        return self._model, self._runs
+        Raises:
+            ValueError: the model cannot be loaded, or not at that context, or the text is too short.
+        """
+        from truffle.model.weights import load
+
+        model = load(self._model_id)
+        self._say(f"exact runs on {self._model_id}: {self._setting.samples} x {self._setting.context} tokens")
+        torch.set_num_threads(self._threads)
+        self._runs = accuracy.dense_runs(model, self._setting, self._threads)
+        self._model = model
 
 
 class ThroughputMeter:
@@ -69,11 +78,12 @@ class ThroughputMeter:
     def __init__(self, workload: Workload, target: Target, threads: int, seed: int) -> None:
         self._workload, self._target, self._threads = workload, target, threads
         self._timer = HostTimer(workload, threads, seed)
+        self._gather_here: dict[int, float] = {}
 
     @property
     def runs_whole_layers(self) -> bool:
         """Whether the target is this machine."""
-        return self._target.host.here and (self._target.gpu is None or self._target.gpu_present)
+        return self._target.is_here
 
     def measure(self, config: DecodeConfig, seconds: float = SECONDS) -> dict[str, Any]:
         """Figures of a record: tokens a second with interval, kind, and the parts of a step."""
@@ -92,15 +102,25 @@ class ThroughputMeter:
         """Time on the target's host over time here, by what both gather in 512-byte rows."""
         if self._target.host.here:
             return 1.0
-        from truffle.bench import bandwidth
-        from truffle.kernels import hardware
-
-        if not hasattr(self, "_rates_here"):
+        if threads_here not in self._gather_here:
             here = hardware.detect()
             buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
-            self._rates_here = bandwidth.host_rates(threads_here, buffer, 2.0)
-        there = self._target.host.rate(threads_there).gather_512_bytes_per_s.p50
-        return self._rates_here.gather_512_bytes_per_s.p50 / there
+            self._gather_here[threads_here] = bandwidth.host_rates(threads_here, buffer, 2.0).gather_512_bytes_per_s.p50
+        return self._gather_here[threads_here] / self._target.host.rate(threads_there).gather_512_bytes_per_s.p50
+
+    def measured_exact(self, way: Baseline) -> Baseline:
+        """An exact way that needs no offloading, run on this machine at batches up to its largest."""
+        assert way.batch_size is not None
+        batches = [batch for batch in (1 << power for power in range(10)) if batch < way.batch_size] + [way.batch_size]
+        best, figures = way, {}
+        for batch in batches:
+            execution = Execution(threads=self._threads, batch_size=batch)
+            figures = self._run_layers(DecodeConfig(parameters=DenseParameters(), execution=execution))
+            if best.kind == "measured" and figures["tokens_per_s"] <= (best.tokens_per_s or 0.0):
+                break
+            rate = figures["tokens_per_s"]
+            best = replace(way, batch_size=batch, tokens_per_s=rate, step=None, step_s=batch / rate, kind="measured")
+        return best
 
     def _run_layers(self, config: DecodeConfig) -> dict[str, Any]:
         device = "cuda" if self._target.gpu else "cpu"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
-from truffle.kernels.store import SEGMENT_TOKENS
+from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
 
 WEIGHT_BYTES = 2  # bfloat16
@@ -27,11 +27,6 @@ def index_bytes_per_layer(p: LshParameters, kv_heads: int, tokens: int) -> int:
     return kv_heads * p.L * (2 * tokens + 4 * segments * ((1 << p.K) + 1))
 
 
-def store_row_bytes(head_dim: int, element_bytes: int = 2) -> int:
-    """A token's key, value and norm in the store, padded to 16 bytes."""
-    return -(-(2 * head_dim * element_bytes + 4) // 16) * 16
-
-
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch."""
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
@@ -42,7 +37,7 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
     if isinstance(p, LshParameters):
         middle = max(0, context - p.sink - p.window)
         exact += kinds.sparse * (p.sink + p.window + p.seal_tokens) * token_bytes
-        store = kinds.sparse * middle * shape.kv_heads * store_row_bytes(shape.head_dim)
+        store = kinds.sparse * middle * shape.kv_heads * row_bytes(shape.head_dim, 2)
         index = kinds.sparse * index_bytes_per_layer(p, shape.kv_heads, middle)
     elif isinstance(p, StreamingParameters):
         exact += kinds.sparse * (p.sink + p.window) * token_bytes

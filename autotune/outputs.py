@@ -45,7 +45,7 @@ def tuned_config(
                 accuracy=_accuracy(record, proxy),
                 throughput=_throughput(record, exact, target),
             )
-            for record in front(records)
+            for record in front(records, exact)
             if record is not answer.trial
         ),
         study=study,
@@ -54,7 +54,7 @@ def tuned_config(
 
 def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> DecodeConfig:
     if record is None:
-        execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.isa)
+        execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     names = {op: registry.get(op).name for op in ("build_tables", "retrieve", "sparse_attend")}
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
@@ -73,7 +73,7 @@ def _hardware(target: Target) -> tuned.Hardware:
             "source": target.host.source,
         },
         link={"gen": gpu.link.gen, "width": gpu.link.width} if gpu else None,
-        kind="estimated" if gpu and not target.gpu_present else "measured",
+        kind="measured" if target.is_here else "estimated",
     )
 
 
@@ -87,7 +87,8 @@ def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
 
 
 def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> dict[str, Figure]:
-    where = f"{target.gpu.id if target.gpu else 'no GPU'}, {target.host.name} ({target.host.source})"
+    machine = f"{target.gpu.id if target.gpu else 'no GPU'}, {target.host.name} ({target.host.source})"
+    where = f"{machine}, one layer of each kind, scaled"
     if record is None:
         return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
     interval = (record.tokens_per_s_low, record.tokens_per_s_high)
@@ -112,11 +113,12 @@ def study_record(
     **facts: Any,
 ) -> dict[str, Any]:
     """The study as the reports read it; `facts` are the entries that only the command line knows."""
-    gpu = target.gpu
+    gpu, around = target.gpu, environment()
     return {
         "schema_version": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment(),
+        "environment": around,
+        "commit": around.get("commit"),
         "gpu": {"profile": gpu.id, "name": gpu.name, "present": target.gpu_present} if gpu else None,
         "host": {
             "cpu": target.host.name,
@@ -144,8 +146,8 @@ def study_record(
 
 
 def _baseline_fields(baseline: Baseline) -> dict[str, Any]:
-    fields = {name: value for name, value in vars(baseline).items() if name != "step"}
-    return {**fields, "step_ms": baseline.step.total * 1e3 if baseline.step else None}
+    fields = {name: value for name, value in vars(baseline).items() if name not in ("step", "step_s")}
+    return {**fields, "step_ms": baseline.step_s * 1e3 if baseline.step_s else None}
 
 
 def _exact_trials(baselines: list[Baseline], records: list[TrialRecord]) -> list[TrialRecord]:
@@ -153,14 +155,15 @@ def _exact_trials(baselines: list[Baseline], records: list[TrialRecord]) -> list
     found = []
     for index, baseline in enumerate(baselines):
         figures: dict[str, Any] = {"reason": baseline.reason}
-        if baseline.step:
+        if baseline.step_s:
             rate = baseline.tokens_per_s
             figures = {
                 "kl": 0.0, "kl_low": 0.0, "kl_high": 0.0, "top1": 1.0, "perplexity_ratio": 1.0, "tokens_per_s": rate,
-                "throughput_kind": baseline.kind, "step_ms": baseline.step.total * 1e3, "feasible": True,
+                "throughput_kind": baseline.kind, "step_ms": baseline.step_s * 1e3, "feasible": True,
                 "batch_size": baseline.batch_size, "gpu_memory_bytes": baseline.gpu_memory_bytes,
-                "host_memory_bytes": baseline.host_memory_bytes, **baseline.step.milliseconds(),
+                "host_memory_bytes": baseline.host_memory_bytes,
             }  # fmt: skip
+            figures |= baseline.step.milliseconds() if baseline.step else {}
         status = "complete" if baseline.fits else "pruned"
         found.append(TrialRecord(-1 - index, status, "baseline", f"dense: {baseline.name}", "dense", **figures))
     return found
@@ -170,4 +173,4 @@ def write(folder: Path, study: dict[str, Any], config: tuned.TunedConfig) -> Non
     """Write study.json, tuned.json and the command beside the journal."""
     write_atomically(folder / "study.json", json.dumps(study, indent=1, allow_nan=False) + "\n")
     tuned.save(config, folder / "tuned.json")
-    write_atomically(folder / "command.txt", study["command"] + "\n")
+    write_atomically(folder / "command.txt", study["resolved_command"] + "\n")

@@ -74,6 +74,19 @@ class TrialRecord:
         return TrialRecord(**{name: value for name, value in data.items() if name in known})
 
 
+def judge(record: TrialRecord, max_kl: float | None) -> TrialRecord:
+    """The record with whether it may be recommended: it is complete, fits, and keeps the error limit.
+
+    As stored, `infeasible_because` speaks of memory only: the limit may be learned after a trial.
+    """
+    if record.status != "complete" or record.kl is None:
+        return record
+    because = record.infeasible_because
+    if because is None and max_kl is not None and record.kl > max_kl:
+        because = f"KL {record.kl:.4f} is over the limit {max_kl:.4f}"
+    return record.updated(feasible=because is None, infeasible_because=because)
+
+
 def describe(config: DecodeConfig) -> dict[str, Any]:
     """The settings of a config as they stand in a record."""
     p, execution = config.parameters, config.execution

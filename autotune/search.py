@@ -11,11 +11,13 @@ from optuna.trial import TrialState
 
 from truffle.autotune.evaluate import AccuracyMeter, ThroughputMeter
 from truffle.autotune.memory import does_not_fit, memory
-from truffle.autotune.record import TrialRecord, describe, memory_fields
+from truffle.autotune.record import TrialRecord, describe, judge, memory_fields
 from truffle.autotune.space import Space
+from truffle.autotune.storage import StudyError
 from truffle.model.config import DecodeConfig
 
-PRUNED_IN_A_ROW = 200
+PRUNED_IN_A_ROW, FAILED_IN_A_ROW = 200, 5
+INTERRUPTED = "interrupted"
 
 
 class Search:
@@ -43,9 +45,10 @@ class Search:
         self.max_kl = max_kl if max_kl is not None else study.user_attrs.get("max_kl")
         for record in self.records.values():
             self._remember_accuracy(record)
-        if not study.trials:
-            for origin, point in space.first_points():
-                study.enqueue_trial(point, user_attrs={"origin": origin})
+
+    def judged(self) -> list[TrialRecord]:
+        """All records by number, with whether each may be recommended under the limit as it is known now."""
+        return [judge(self.records[number], self.max_kl) for number in sorted(self.records)]
 
     @property
     def finished(self) -> int:
@@ -54,48 +57,65 @@ class Search:
 
     def run(self, trials: int, timeout_s: float) -> str:
         """Measure until `trials` have finished in total or `timeout_s` have passed in this run; returns why it
-        stopped: ``trials``, ``timeout``, ``space exhausted`` or ``interrupted``."""
-        end, pruned = time.monotonic() + timeout_s, 0
+        stopped: ``trials``, ``timeout``, ``space exhausted``, ``failures`` or ``interrupted``.
+
+        Raises:
+            StudyError: no limit was given, and the default that would set it fails.
+        """
+        end, in_a_row = time.monotonic() + timeout_s, {"pruned": 0, "failed": 0, "complete": 0}
         try:
             while self.finished < trials:
                 if time.monotonic() >= end:
                     return "timeout"
                 record = self._one()
-                pruned = pruned + 1 if record.status == "pruned" else 0
-                if pruned >= PRUNED_IN_A_ROW:
+                in_a_row = {status: in_a_row[status] + 1 if status == record.status else 0 for status in in_a_row}
+                if in_a_row["pruned"] >= PRUNED_IN_A_ROW:
                     return "space exhausted"
+                if in_a_row["failed"] >= FAILED_IN_A_ROW:
+                    return "failures"
         except KeyboardInterrupt:
             return "interrupted"
         return "trials"
 
     def _one(self) -> TrialRecord:
         started = time.perf_counter()
+        planned = next((first for first in self._space.first_points() if not self._tried(first[1])), None)
+        if planned:
+            self._study.enqueue_trial(planned[1])
         trial = self._study.ask()
-        config = self._space.suggest(trial)
-        origin = trial.user_attrs.get("origin", "search")
-        needed = memory(
-            self._space.workload.shape, config, self._space.workload.context, self._space.target.gpu is not None
-        )
-        blank = {"number": trial.number, "origin": origin, **describe(config), **memory_fields(needed)}
-        reason = self._known_already(config) or (
-            self._space.ruled_out(config, self._fastest_exact) if origin == "search" else None
-        )
+        config, origin = self._space.suggest(trial), planned[0] if planned else "search"
+        record = self._blank(trial.number, origin, config)
+        reason = None if planned else self._known_already(config) or self._space.ruled_out(config, self._fastest_exact)
         if reason:
-            return self._end(trial, TrialRecord(status="pruned", reason=reason, **blank), started)
+            return self._end(trial, record.updated(status="pruned", reason=reason, infeasible_because=None), started)
         try:
-            record = TrialRecord(status="complete", **blank, **self._measured(config))
+            record = record.updated(status="complete", **self._measured(config))
         except KeyboardInterrupt:
-            self._end(trial, TrialRecord(status="failed", reason="interrupted", **blank), started)
-            self._study.enqueue_trial(trial.params, user_attrs={"origin": origin})
+            self._end(trial, record.updated(status="failed", reason=INTERRUPTED), started)
             raise
         except Exception as error:  # whatever a point does wrong is its record; the search goes on
+            if self.max_kl is None:
+                raise StudyError(f"the paper's default sets the error limit, and failed: {error}") from error
             problem = f"{type(error).__name__}: {error}"
-            return self._end(trial, TrialRecord(status="failed", reason=problem, **blank), started)
-        if self.max_kl is None and origin == "default" and record.kl is not None:
+            return self._end(trial, record.updated(status="failed", reason=problem), started)
+        if self.max_kl is None:
             self.max_kl = record.kl
             self._study.set_user_attr("max_kl", record.kl)
-        record = self._judged(record, does_not_fit(needed, self._space.target))
         return self._end(trial, record, started)
+
+    def _blank(self, number: int, origin: str, config: DecodeConfig) -> TrialRecord:
+        """A record of what is known beforehand."""
+        workload, target = self._space.workload, self._space.target
+        needed = memory(workload.shape, config, workload.context, target.gpu is not None)
+        problem = does_not_fit(needed, target)
+        known = {**describe(config), **memory_fields(needed), "infeasible_because": problem}
+        return TrialRecord(number=number, origin=origin, status="failed", **known)
+
+    def _tried(self, point: dict[str, int]) -> bool:
+        """Whether a planned point has ended, other than by an interruption."""
+        settings = describe(self._space.config(point))
+        ended = (r for r in self.records.values() if r.status != "pruned" and r.reason != INTERRUPTED)
+        return any(all(getattr(record, name) == value for name, value in settings.items()) for record in ended)
 
     def _measured(self, config: DecodeConfig) -> dict[str, Any]:
         return {**self._accuracy.measure(config), **self._throughput.measure(config)}
@@ -108,30 +128,22 @@ class Search:
                 return f"the same as trial {record.number}"
         return None
 
-    def _judged(self, record: TrialRecord, does_not_fit: str | None) -> TrialRecord:
-        """Whether the point may be recommended: it fits, and its KL keeps the limit."""
-        too_far = None
-        if self.max_kl is not None and record.kl is not None and record.kl > self.max_kl:
-            too_far = f"KL {record.kl:.4f} is over the limit {self.max_kl:.4f}"
-        because = does_not_fit or too_far
-        return record.updated(feasible=because is None, infeasible_because=because)
-
     def _end(self, trial: optuna.Trial, record: TrialRecord, started: float) -> TrialRecord:
         record = record.updated(seconds=time.perf_counter() - started)
         trial.set_user_attr("record", record.to_dict())
         if record.status == "complete":
             assert record.kl is not None
             assert record.tokens_per_s is not None
-            if self.max_kl is not None:
-                trial.set_constraint("kl", record.kl - self.max_kl)
-            trial.set_constraint("fits", 0.0 if record.feasible or "KL" in (record.infeasible_because or "") else 1.0)
+            assert self.max_kl is not None
+            trial.set_constraint("kl", record.kl - self.max_kl)
+            trial.set_constraint("fits", 1.0 if record.infeasible_because else 0.0)
             self._study.tell(trial, [record.kl, record.tokens_per_s])
         else:
             state = TrialState.PRUNED if record.status == "pruned" else TrialState.FAIL
             self._study.tell(trial, state=state)
         self.records[record.number] = record
         self._remember_accuracy(record)
-        self._ended(record)
+        self._ended(judge(record, self.max_kl))
         return record
 
     def _remember_accuracy(self, record: TrialRecord) -> None:

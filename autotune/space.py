@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
+from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.target import Target
@@ -20,7 +21,6 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
-MOST_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,12 @@ class Space:
 
     Attributes:
         threads: thread counts to try, those that the target's host has.
-        isa: instruction set of the native kernels.
         seed: seed of the hyperplanes.
     """
 
     workload: Workload
     target: Target
     threads: tuple[int, ...]
-    isa: str
     seed: int
 
     def first_points(self) -> Iterator[tuple[str, dict[str, int]]]:
@@ -75,7 +73,7 @@ class Space:
         """The decode config of a point."""
         parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
         threads = self.threads[point["threads"]]
-        execution = Execution(threads=threads, batch_size=point["batch_size"], isa=self.isa)
+        execution = Execution(threads=threads, batch_size=point["batch_size"], isa=self.target.host.isa)
         return DecodeConfig(parameters=parameters, execution=execution)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
@@ -89,11 +87,11 @@ class Space:
         return does_not_fit(needed, self.target) or self._too_slow(config, fastest_exact)
 
     def _too_slow(self, config: DecodeConfig, fastest_exact: float) -> str | None:
-        """A bound: the sampled rows at the host's gather rate, and nothing else, for the expected fraction."""
+        """A bound: the rows expected to be sampled, read once a group at the host's gather rate, and nothing else."""
         p, shape, batch = config.parameters, self.workload.shape, config.execution.batch_size
         assert isinstance(p, LshParameters)
         fraction = expected_fraction(p)
-        keys = batch * layer_kinds(shape, config).sparse * shape.heads * fraction * self.workload.context
+        keys = batch * layer_kinds(shape, config).sparse * shape.kv_heads * fraction * self.workload.context
         gather = self.target.host.rate(config.execution.threads).gather_512_bytes_per_s.p80
         bound = batch * gather / (keys * 4 * shape.head_dim)
         if bound >= fastest_exact:

@@ -80,8 +80,8 @@ def _require_same(study: optuna.Study, fingerprint: dict[str, Any]) -> None:
 
 
 def _reap(study: optuna.Study) -> None:
-    """End trials that a killed run left running, and queue their points again."""
+    """End trials that a killed run left running or waiting; planned points are planned again."""
+    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.ask()
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.params:
-            study.enqueue_trial(trial.params, user_attrs={"origin": trial.user_attrs.get("origin", "search")})
         study.tell(trial.number, state=TrialState.FAIL)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from truffle.bench import bandwidth
 from truffle.bench.bandwidth import HostCalibration, HostRates
-from truffle.kernels import hardware, profiles
+from truffle.kernels import hardware, isa, profiles
+from truffle.kernels.checks import expect
 from truffle.kernels.profiles import GpuProfile
 
 # What the system, the process and its buffers take of a host's memory, and a driver and workspace of a card's.
@@ -16,12 +17,18 @@ HOST_SHARE, GPU_SHARE, GPU_WORKSPACE_BYTES = 0.9, 0.95, 1 << 30
 
 @dataclass(frozen=True)
 class Host:
-    """The CPU side: its limits, its measured rates by thread count, and where they come from."""
+    """The CPU side: its limits, its measured rates by thread count, and where they come from.
+
+    Attributes:
+        isa: the widest instruction set of the native kernels that it has.
+        here: whether it is this machine.
+    """
 
     name: str
     logical_cpus: int
     memory_bytes: int
     rates: tuple[HostRates, ...]
+    isa: str
     here: bool
     source: str
 
@@ -46,6 +53,11 @@ class Target:
     notes: tuple[str, ...]
 
     @property
+    def is_here(self) -> bool:
+        """Whether the target is this machine, so that whole layers can be run on it."""
+        return self.host.here and (self.gpu is None or self.gpu_present)
+
+    @property
     def usable_gpu_bytes(self) -> int:
         """Memory of the card that weights and caches may take."""
         return int(self.gpu.memory_bytes.value * GPU_SHARE) - GPU_WORKSPACE_BYTES if self.gpu else 0
@@ -59,12 +71,17 @@ def find_target(gpu: str, host_file: Path | None, seconds: float) -> Target:
 
     Raises:
         ProfileError: unknown card.
-        ArgumentError: the host file is not a calibration.
+        ArgumentError: the host file is not a calibration, or comes without a card: what runs on the CPU alone is
+            measured on the machine itself.
     """
     here = hardware.detect()
     present = [card for card in here.gpus if card.name]
     profile, is_here, notes = _find_gpu(gpu, present)
-    host = _host_from(HostCalibration.load(host_file), host_file) if host_file else _measured_host(here, seconds)
+    if host_file:
+        expect(profile is not None, "host", "a card to tune for beside it (--gpu NAME)", "no GPU")
+        host = _host(HostCalibration.load(host_file), here=False, source=str(host_file))
+    else:
+        host = _host(bandwidth.calibrate(seconds=seconds), here=True, source="measured here")
     return Target(profile, is_here, host, tuple(notes))
 
 
@@ -89,16 +106,14 @@ def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None
     return profile, is_here, notes
 
 
-def _measured_host(here: hardware.HardwareProfile, seconds: float) -> Host:
-    calibration = bandwidth.calibrate(seconds=seconds)
-    return _host(calibration, here=True, source="measured here")
-
-
-def _host_from(calibration: HostCalibration, path: Path) -> Host:
-    return _host(calibration, here=False, source=str(path))
-
-
 def _host(calibration: HostCalibration, here: bool, source: str) -> Host:
-    cpu = calibration.cpu
-    memory = calibration.memory_limit_bytes or 0
-    return Host(cpu.model or "unknown CPU", cpu.usable_cpus, memory, calibration.rates, here, source)
+    cpu, memory = calibration.cpu, calibration.memory_limit_bytes or 0
+    level = isa.resolve("auto") if here else _widest(set(cpu.isa))
+    return Host(cpu.model or "unknown CPU", cpu.usable_cpus, memory, calibration.rates, level, here, source)
+
+
+def _widest(flags: set[str]) -> str:
+    """The widest level of the native kernels whose flags a calibrated CPU reports."""
+    if flags >= {"avx512f", "avx512bw", "avx512dq", "avx512vl"}:
+        return "avx512"
+    return "avx2" if flags >= {"avx2", "fma"} else "scalar"

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+import truffle
 from truffle.autotune import answer, baselines, outputs
+from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
 from truffle.autotune.evaluate import AccuracyMeter, ThroughputMeter
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.progress import StudyProgress
-from truffle.autotune.search import Search
+from truffle.autotune.record import TrialRecord
+from truffle.autotune.search import Search, stored_records
 from truffle.autotune.space import Space, thread_counts
 from truffle.autotune.storage import JOURNAL, StudyError, open_study
 from truffle.autotune.target import Target, find_target
 from truffle.bench.accuracy import Setting
 from truffle.bench.text import SOURCE
 from truffle.bench.workloads import Workload, parse_workload
-from truffle.kernels import hardware, isa
+from truffle.kernels import hardware
+from truffle.kernels.checks import expect
+from truffle.model.config import PAPER_DEFAULT
 from truffle.model.tuned import Study
 
 CALIBRATION_SECONDS = 6.0
+# A shorter prompt is exact throughout: its middle stays in the open segment.
+SHORTEST_SAMPLED = PAPER_DEFAULT.sink + PAPER_DEFAULT.window + PAPER_DEFAULT.seal_tokens
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -44,55 +54,102 @@ def tune(arguments: argparse.Namespace) -> int:
     target = find_target(arguments.gpu, arguments.host, CALIBRATION_SECONDS)
     for note in target.notes:
         print(note, file=sys.stderr)
-    space = Space(workload, target, thread_counts(target.host.logical_cpus), isa.resolve("auto"), arguments.seed)
+    space = Space(workload, target, thread_counts(target.host.logical_cpus), arguments.seed)
     exact_ways = baselines.exact_baselines(workload, target)
-    fastest = baselines.fastest(exact_ways)
-    if fastest is None:
+    if baselines.fastest(exact_ways) is None:
         raise ValueError(_nothing_fits(workload, target, exact_ways))
     if arguments.dry_run:
-        _print_plan(space, exact_ways, fastest)
+        _print_plan(space, exact_ways)
         return 0
-    study = open_study(out, _fingerprint(arguments, workload, target), arguments.resume, arguments.seed)
     here = hardware.detect().cpu.usable_cpus
-    throughput = ThroughputMeter(workload, target, here, arguments.seed)
     setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
-    with StudyProgress(arguments.trials, _finished(study)) as progress:
-        accuracy = AccuracyMeter(arguments.model, setting, here, progress.say)
-        search = Search(
-            study, space, accuracy, throughput, fastest.tokens_per_s or 0.0, arguments.max_kl, progress.ended
+    accuracy = AccuracyMeter(arguments.model, setting, here, lambda text: print(text, file=sys.stderr))
+    accuracy.prepare()
+    throughput = ThroughputMeter(workload, target, here, arguments.seed)
+    if throughput.runs_whole_layers:
+        exact_ways = [_measured(way, throughput) for way in exact_ways]
+    study = open_study(out, _fingerprint(arguments, workload, target), arguments.resume, arguments.seed)
+    run = Run(arguments, space, setting, exact_ways, started)
+    return run.finish(out, *run.search(study, accuracy, throughput))
+
+
+def _measured(way: Baseline, throughput: ThroughputMeter) -> Baseline:
+    """The way as run here, where it keeps everything in one place; offloading stays estimated, in its favour."""
+    if not way.fits or way.name not in (baselines.ON_GPU, baselines.ON_CPU):
+        return way
+    print(f"measuring exact attention, {way.name}", file=sys.stderr)
+    return throughput.measured_exact(way)
+
+
+@dataclass
+class Run:
+    """One run's search and what it leaves behind."""
+
+    arguments: argparse.Namespace
+    space: Space
+    setting: Setting
+    exact_ways: list[Baseline]
+    started: float
+
+    @property
+    def fastest(self) -> Baseline:
+        """The fastest exact way that fits."""
+        found = baselines.fastest(self.exact_ways)
+        assert found is not None
+        return found
+
+    def search(
+        self, study: Any, accuracy: AccuracyMeter, throughput: ThroughputMeter
+    ) -> tuple[Search, list[TrialRecord], str]:
+        """Search and confirm; the search, its records as they are to be published, and why it stopped."""
+        finished = sum(record.status == "complete" for record in stored_records(study))
+        with StudyProgress(self.arguments.trials, finished) as progress:
+            rate = self.fastest.tokens_per_s or 0.0
+            search = Search(study, self.space, accuracy, throughput, rate, self.arguments.max_kl, progress.ended)
+            stop_reason = search.run(self.arguments.trials, self.arguments.timeout)
+            records = search.judged()
+            if stop_reason != "interrupted":
+                progress.say("measuring the best point and the default again, taking turns")
+                try:
+                    records = confirm(records, self.space, throughput)
+                except KeyboardInterrupt:
+                    stop_reason = "interrupted"
+        return search, records, stop_reason
+
+    def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
+        """Decide and write; the exit status."""
+        complete = stop_reason != "interrupted"
+        confirmed = [record for record in records if record.confirmed]
+        decision = answer.decide(confirmed if complete else records, self.fastest, search.max_kl)
+        summary = Study(
+            trials=search.finished,
+            failed=sum(record.status == "failed" for record in records),
+            seconds=time.monotonic() - self.started,
+            stop_reason=stop_reason,
+            complete=complete,
         )
-        stop_reason = search.run(arguments.trials, arguments.timeout)
-        if stop_reason != "interrupted":
-            progress.say("measuring the best point and the default again, taking turns")
-            search.records = confirm(search.records, space, throughput)
-    records = [search.records[number] for number in sorted(search.records)]
-    decision = answer.decide(records, fastest, search.max_kl)
-    summary = Study(
-        trials=search.finished,
-        failed=sum(record.status == "failed" for record in records),
-        seconds=time.monotonic() - started,
-        stop_reason=stop_reason,
-        complete=stop_reason != "interrupted",
-    )
-    proxy = f"{arguments.model} at {setting.context} tokens" + (
-        ", a proxy for the workload's model" if arguments.model != workload.model else ""
-    )
-    facts = _facts(arguments, setting, search.max_kl, summary, workload)
-    record = outputs.study_record(decision, exact_ways, records, target, workload, **facts)
-    record["answer"]["fastest_exact"] = fastest.name
-    outputs.write(out, record, outputs.tuned_config(decision, fastest, records, space, proxy, summary))
-    _report(out, record, arguments.json)
-    return 130 if stop_reason == "interrupted" else 0
+        target, workload = self.space.target, self.space.workload
+        facts = _facts(self.arguments, self.setting, search.max_kl, summary, workload, target)
+        record = outputs.study_record(decision, self.exact_ways, records, target, workload, **facts)
+        record["answer"]["fastest_exact"] = self.fastest.name
+        if not complete:
+            record["answer"]["detail"].append("The run was interrupted: no figure has been measured a second time.")
+        proxy = f"{self.arguments.model} at {self.setting.context} tokens"
+        proxy += ", a proxy for the workload" if facts["accuracy_model"]["proxy"] else ""
+        outputs.write(out, record, outputs.tuned_config(decision, self.fastest, records, self.space, proxy, summary))
+        _report(out, record, self.arguments.json)
+        return 0 if complete else 130
 
 
 def _require_options(arguments: argparse.Namespace) -> None:
-    for name in ("trials", "timeout", "accuracy_context", "accuracy_samples", "accuracy_steps"):
-        if getattr(arguments, name) <= 0:
-            raise ValueError(f"{name}: expected more than 0, got {getattr(arguments, name)}")
-    if arguments.max_kl is not None and not arguments.max_kl >= 0:
-        raise ValueError(f"max_kl: expected at least 0, got {arguments.max_kl}")
-    if arguments.seed < 0:
-        raise ValueError(f"seed: expected at least 0, got {arguments.seed}")
+    least = {"trials": 1, "timeout": 1, "accuracy_samples": 1, "accuracy_steps": 2}
+    least["accuracy_context"] = SHORTEST_SAMPLED
+    for name, bound in least.items():
+        value = getattr(arguments, name)
+        expect(math.isfinite(value) and value >= bound, name, f"a number of at least {bound}", value)
+    if arguments.max_kl is not None:
+        expect(math.isfinite(arguments.max_kl) and arguments.max_kl >= 0, "max_kl", "at least 0", arguments.max_kl)
+    expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
 
 
 def _require_free(out: Path, resume: bool) -> None:
@@ -102,7 +159,7 @@ def _require_free(out: Path, resume: bool) -> None:
         raise StudyError(f"out: expected an empty or new folder, got {out}; --resume goes on with a study there")
 
 
-def _nothing_fits(workload: Workload, target: Target, ways: list[baselines.Baseline]) -> str:
+def _nothing_fits(workload: Workload, target: Target, ways: list[Baseline]) -> str:
     gpu = target.gpu.id if target.gpu else "no GPU"
     reasons = "; ".join(f"{way.name} {way.reason}" for way in ways)
     return f"workload: {workload.id} does not fit {gpu} and {target.host.name}, exact attention included: {reasons}"
@@ -112,7 +169,8 @@ def _fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targ
     """What a study's trials depend on; a study goes on only with the same."""
     return {
         "gpu": target.gpu.id if target.gpu else "none",
-        "host": [target.host.name, target.host.logical_cpus, target.host.source],
+        "host": [target.host.name, target.host.logical_cpus, target.host.memory_bytes, target.host.source],
+        "version": truffle.__version__,
         "workload": workload.id,
         "model": arguments.model,
         "accuracy": [arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps],
@@ -121,23 +179,23 @@ def _fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targ
     }
 
 
-def _finished(study: Any) -> int:
-    from truffle.autotune.search import stored_records
-
-    return sum(record.status == "complete" for record in stored_records(study))
-
-
 def _facts(
-    arguments: argparse.Namespace, setting: Setting, max_kl: float | None, summary: Study, workload: Workload
+    arguments: argparse.Namespace,
+    setting: Setting,
+    max_kl: float | None,
+    summary: Study,
+    workload: Workload,
+    target: Target,
 ) -> dict[str, Any]:
     return {
         "command": arguments.command_line,
+        "resolved_command": resolved_command(arguments, target),
         "accuracy_model": {
             "id": arguments.model,
             "context": setting.context,
             "samples": setting.samples,
             "steps": setting.steps,
-            "proxy": arguments.model != workload.model,
+            "proxy": (arguments.model, setting.context) != (workload.model, workload.context),
             "text": SOURCE,
         },
         "limit": {
@@ -151,7 +209,18 @@ def _facts(
     }
 
 
-def _print_plan(space: Space, ways: list[baselines.Baseline], fastest: baselines.Baseline) -> None:
+def resolved_command(arguments: argparse.Namespace, target: Target) -> str:
+    """The command with every option as it was taken: defaults written out, ``auto`` replaced by the card."""
+    taken = {**vars(arguments), "gpu": target.gpu.id if target.gpu else "none"}
+    words = ["python", "-m", "autotune"]
+    for name, value in taken.items():
+        if name in ("command", "command_line", "resume", "dry_run", "json") or value is None:
+            continue
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _print_plan(space: Space, ways: list[Baseline]) -> None:
     console, target = Console(highlight=False), space.target
     console.print(
         f"workload {space.workload.id} on {target.gpu.name if target.gpu else 'no GPU'} with {target.host.name}"
@@ -159,7 +228,8 @@ def _print_plan(space: Space, ways: list[baselines.Baseline], fastest: baselines
     for way in ways:
         rate = f"{way.tokens_per_s:.3g} tokens/s at batch {way.batch_size}" if way.fits else f"no: {way.reason}"
         console.print(f"  exact, {way.name}: {rate}")
-    console.print(f"fastest exact: {fastest.name}; first points:")
+    fastest = baselines.fastest(ways)
+    console.print(f"fastest exact: {fastest.name if fastest else 'none'}; first points:")
     for origin, point in space.first_points():
         config = space.config(point)
         needed = memory(space.workload.shape, config, space.workload.context, target.gpu is not None)

@@ -97,9 +97,9 @@ def _replay_step(caches: list[LayerCache], step: list[Any]) -> dict[str, float |
         if usage is None:
             continue
         errors.append(((out - seen.out).norm(dim=-1) / seen.out.norm(dim=-1)).mean())
-        cached = usage.cached[:, None].clamp_min(1)
-        densities.append((usage.attended / cached).mean())
-        rows.append((cache.rows() / cached).mean())
+        if usage.cached.min() > 0:
+            densities.append((usage.attended / usage.cached[:, None]).mean())
+        rows.append((cache.rows() / usage.tokens[:, None]).mean())
     means = {"output_error": errors, "density": densities, "rows": rows}
     return {name: float(torch.stack(found).mean()) if found else None for name, found in means.items()}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from truffle.bench import synthetic, text
-from truffle.bench.timing import median_ci95, quantiles_us
+from truffle.bench.timing import ColdCache, median_ci95, quantiles_us
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig, DenseParameters, ModelShape
 from truffle.model.generate import DensityMeter
@@ -25,12 +26,13 @@ def time_model(model: LoadedModel, config: DecodeConfig, context: int, steps: in
     batch = config.execution.batch_size
     prompts = text.windows(model.tokenizer(), batch, context)
     decoder = Decoder(model.shape, model.weights, config)
-    decoder.observer = meter = DensityMeter()
+    meter = DensityMeter()
     started = time.perf_counter()
     tokens = decoder.prefill(prompts).argmax(-1)
     prefill_s = time.perf_counter() - started
     samples = []
     for step in range(WARM_UP_STEPS + steps):
+        decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
         started = time.perf_counter()
         tokens = decoder.step(tokens).argmax(-1)
         _wait(model.weights.device)
@@ -70,20 +72,22 @@ def time_workload(
     """Build one dense and one sparse layer at the workload's context, time them, and scale to all layers.
 
     Keys and queries are synthetic, calibrated for rates; weights are random. The step is the sum of the
-    layers' medians and the head's.
+    layers' medians and the head's; each is timed with the CPU's caches cold, as they are when layers differ.
     """
     kinds = layer_kinds(workload.shape, config)
     decoder, kind_of_layer = _two_layers(workload, config, device, dtype)
-    decoder.observer = meter = DensityMeter()
+    meter, cold = DensityMeter(), ColdCache()
     batch = config.execution.batch_size
     states = torch.randn(batch, workload.shape.hidden, generator=torch.Generator().manual_seed(1)).to(device, dtype)
     samples: dict[str, list[float]] = {kind: [] for kind in (*kind_of_layer, "head")}
     with torch.inference_mode():
-        for _ in range(WARM_UP_STEPS + steps):
+        for step in range(WARM_UP_STEPS + steps):
+            decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
             positions = torch.tensor(decoder.lengths, device=device)
             for index, kind in enumerate(kind_of_layer):
-                samples[kind].append(_timed(lambda i=index, p=positions: decoder.decode_layer(i, states, p), device))
-            samples["head"].append(_timed(lambda: decoder.logits(states), device))
+                run = partial(decoder.decode_layer, index, states, positions)
+                samples[kind].append(_timed(run, device, cold))
+            samples["head"].append(_timed(lambda: decoder.logits(states), device, cold))
     medians = {kind: quantiles_us(times[WARM_UP_STEPS:])["median_us"] for kind, times in samples.items()}
     layers = {"dense": kinds.dense, "sparse": kinds.sparse, "head": 1}
     step_us = sum(layers[kind] * median for kind, median in medians.items())
@@ -125,7 +129,8 @@ def _two_layers(
     return decoder, kind_of_layer
 
 
-def _timed(call: Any, device: str) -> float:
+def _timed(call: Any, device: str, cold: ColdCache) -> float:
+    cold()
     started = time.perf_counter()
     call()
     _wait(torch.device(device))

@@ -10,7 +10,7 @@ import torch
 
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData
-from truffle.bench.timing import interleaved_s, quantiles_us
+from truffle.bench.timing import ColdCache, interleaved_s, quantiles_us
 from truffle.kernels import registry
 
 QUERY_DRAWS = 4  # several sets of queries, so that one set's rows are not all in cache
@@ -36,20 +36,25 @@ def time_operation(
         record["isa"] = used
         if record["gate"] != "passed":
             continue
-        device = "cuda" if registry.get(op, name).needs.device == "cuda" else "cpu"
+        device = _device(op, name)
         draws = [gate.moved(data.arguments(op)(draw), device) for draw in range(_draws(op))]
         contenders[name] = _call(op, name, draws, threads, used, device)
         contenders[name]()
         bytes_moved = bytes_moved or registry.contract(op).bytes_moved(gate.moved(draws[0], "cpu"))
     if contenders:
-        for name, samples in interleaved_s(contenders, seconds).items():
-            device = "cuda" if registry.get(op, name).needs.device == "cuda" else "cpu"
-            records[name] |= _timed(samples, bytes_moved or 0, peaks[device])
+        for name, samples in interleaved_s(contenders, seconds, ColdCache()).items():
+            records[name] |= _timed(samples, bytes_moved or 0, peaks[_device(op, name)])
     return list(records.values())
 
 
 def _draws(op: str) -> int:
     return QUERY_DRAWS if op in ("retrieve", "sparse_attend") else 1
+
+
+def _device(op: str, name: str) -> str:
+    """Where the implementation's tensors live; a GPU kernel that is interpreted takes the CPU's."""
+    on_gpu = registry.get(op, name).needs.device == "cuda" and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
 
 
 def resolve(level: str) -> str:
@@ -66,8 +71,7 @@ def _gate(op: str, name: str, threads: int, isa: str) -> tuple[str, str]:
         return f"unusable: {reason}", isa
     implementation = registry.get(op, name)
     used = resolve(isa) if implementation.needs.isas else "auto"
-    device = "cuda" if implementation.needs.device == "cuda" and torch.cuda.is_available() else "cpu"
-    problem = gate.check(implementation, threads, used, device)
+    problem = gate.check(implementation, threads, used, _device(op, name))
     return (f"failed: {problem}" if problem else "passed"), used
 
 

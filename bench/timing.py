@@ -12,27 +12,50 @@ WARM_UP_CALLS = 2
 
 
 def interleaved_s(
-    contenders: Mapping[str, Callable[[], object]], seconds: float, min_rounds: int = 5, seed: int = 0
+    contenders: Mapping[str, Callable[[], object]],
+    seconds: float,
+    before: Callable[[], object] = lambda: None,
+    min_rounds: int = 5,
 ) -> dict[str, list[float]]:
     """Durations in seconds of each contender, one a round, until `seconds` are spent.
 
     A round calls every contender once, in an order drawn anew: fixed orders alias with periodic preemption.
-    Contenders that launch work elsewhere must wait for it themselves.
+    Contenders that launch work elsewhere must wait for it themselves. `before` is called, untimed, before each.
     """
     order = list(contenders)
     for call in contenders.values():
         for _ in range(WARM_UP_CALLS):
             call()
     samples: dict[str, list[float]] = {name: [] for name in contenders}
-    shuffle = random.Random(seed).shuffle
+    shuffle = random.Random(0).shuffle
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(samples[order[0]]) < min_rounds:
         shuffle(order)
         for name in order:
+            before()
             start = time.perf_counter()
             contenders[name]()
             samples[name].append(time.perf_counter() - start)
     return samples
+
+
+class ColdCache:
+    """Pushes everything else out of the CPU's caches when called.
+
+    A step walks all layers, whose rows and weights exceed any cache; one layer called again and again would find
+    its own still there.
+    """
+
+    def __init__(self) -> None:
+        import torch
+
+        from truffle.kernels import hardware
+
+        cache_bytes = hardware.detect().cpu.last_level_cache_bytes or 64 << 20
+        self._numbers = torch.zeros(2 * cache_bytes // 8, dtype=torch.float64)
+
+    def __call__(self) -> None:
+        self._numbers.add_(1.0)
 
 
 def quantiles_us(samples_s: list[float]) -> dict[str, float]:

@@ -49,7 +49,8 @@ class OpContract:
         check: raises ArgumentError for what `tensors` cannot say. It gets the arguments and the sizes.
         compare: takes the arguments after this implementation and after the reference ran on them, and
             returns None or what is wrong.
-        bytes_moved: bytes the operation must read and write at least once, for arguments it has run on.
+        bytes_moved: bytes the operation reads and writes without any reuse between query heads, for arguments
+            it has run on; what the heads of a group share can make an implementation faster than that.
         cases: awkward sizes on purpose; every implementation passes all of them.
     """
 

@@ -74,9 +74,12 @@ class Store:
 
 def row_width(head_dim: int, dtype: torch.dtype) -> int:
     """Elements a row of a store takes, padding included."""
-    size = dtype.itemsize
-    row_bytes = 2 * head_dim * size + 4
-    return -(-row_bytes // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES // size
+    return row_bytes(head_dim, dtype.itemsize) // dtype.itemsize
+
+
+def row_bytes(head_dim: int, element_bytes: int) -> int:
+    """Bytes of a row: key, value and a float32 norm, padded to 16."""
+    return -(-(2 * head_dim * element_bytes + 4) // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,17 @@ import torch
 
 @dataclass(frozen=True)
 class Usage:
-    """What the last step of a layer read, outside sink and window.
+    """What the last step of a layer read.
 
     Attributes:
-        attended: keys attended by query head, [B, H] int64, open-segment keys included.
-        cached: keys cached, [B] int64.
+        attended: keys attended outside sink and window by query head, [B, H] int64, open-segment keys included.
+        cached: keys cached outside sink and window, [B] int64.
+        tokens: all keys cached, [B] int64.
     """
 
     attended: torch.Tensor
     cached: torch.Tensor
+    tokens: torch.Tensor
 
 
 class LayerCache(Protocol):
@@ -41,7 +43,7 @@ class LayerCache(Protocol):
         ...
 
     def rows(self) -> torch.Tensor:
-        """Distinct keys that the last step read by key/value head, [B, Hkv] int64, of a layer with usage."""
+        """Distinct keys, exact ones included, that the last step read by key/value head, [B, Hkv] int64."""
         ...
 
     @property

@@ -33,8 +33,7 @@ class DenseLayer:
         return None
 
     def rows(self) -> torch.Tensor:
-        lengths = torch.tensor(self._cache.lengths)
-        return lengths[:, None].expand(-1, self._cache.keys.shape[1])
+        return torch.tensor(self._cache.lengths)[:, None].repeat(1, self._cache.keys.shape[1])
 
     @property
     def memory_bytes(self) -> int:

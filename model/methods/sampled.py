@@ -133,17 +133,16 @@ class SampledLayer:
         self.selector.keep(requests)
         self.stores = [self.stores[request] for request in requests]
 
-    def _opened(self) -> torch.Tensor:
-        return torch.tensor([max(0, used - self._sink - self._window) for used in self._exact.lengths])
-
     def usage(self) -> Usage:
-        opened = self._opened()
-        cached = opened + torch.tensor([store.length for store in self.stores])
-        sampled = 0 if self._selection is None else self._selection.count.view(len(cached), -1)
-        return Usage((opened[:, None] + sampled).expand(-1, self._heads), cached)
+        exact = torch.tensor(self._exact.lengths)
+        opened = (exact - self._sink - self._window).clamp_min(0)
+        stored = torch.tensor([store.length for store in self.stores])
+        sampled = 0 if self._selection is None else self._selection.count.view(len(stored), -1)
+        attended = (opened[:, None] + sampled).expand(-1, self._heads)
+        return Usage(attended, opened + stored, exact + stored)
 
     def rows(self) -> torch.Tensor:
-        rows = self._opened()[:, None].repeat(1, self.stores[0].rows.shape[0])
+        rows = torch.tensor(self._exact.lengths)[:, None].repeat(1, self.stores[0].rows.shape[0])
         if self._selection is None:
             return rows
         heads = self._selection.ids.view(*rows.shape, -1, self._selection.ids.shape[1])  # [B, Hkv, G, capacity]

@@ -49,11 +49,12 @@ class StreamingLayer:
         self._seen = [self._seen[request] for request in requests]
 
     def usage(self) -> Usage:
-        outside = [max(0, seen - self._sink - self._window) for seen in self._seen]
-        return Usage(torch.zeros(len(outside), self._heads, dtype=torch.int64), torch.tensor(outside))
+        seen = torch.tensor(self._seen)
+        outside = (seen - self._sink - self._window).clamp_min(0)
+        return Usage(torch.zeros(len(seen), self._heads, dtype=torch.int64), outside, seen)
 
     def rows(self) -> torch.Tensor:
-        return torch.zeros(len(self._seen), self._cache.keys.shape[1], dtype=torch.int64)
+        return torch.tensor(self._cache.lengths)[:, None].repeat(1, self._cache.keys.shape[1])
 
     @property
     def memory_bytes(self) -> int:

@@ -31,9 +31,9 @@ def rates(threads: int, scale: float = 1e9) -> HostRates:
 
 
 def space(memory_gib: float = 256, workload: str = "llama-3.1-8b@96k", gpu: str = "4090") -> Space:
-    host = Host("test CPU", 4, int(memory_gib * 2**30), (rates(1), rates(2), rates(4)), True, "made up")
+    host = Host("test CPU", 4, int(memory_gib * 2**30), (rates(1), rates(2), rates(4)), "scalar", True, "made up")
     target = Target(profiles.load(gpu), False, host, ())
-    return Space(parse_workload(workload), target, (1, 2, 4), "scalar", seed=0)
+    return Space(parse_workload(workload), target, (1, 2, 4), seed=0)
 
 
 class Accuracy:

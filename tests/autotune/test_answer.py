@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from tests.autotune.fakes import record, space
@@ -43,7 +45,9 @@ def test_dense_is_recommended_when_nothing_beats_it(records):
 def test_the_front_holds_what_nothing_beats_in_both():
     records = [record(0, 0.03, 30.0), record(1, 0.01, 10.0), record(2, 0.02, 9.0), record(3, 0.02, 20.0)]
     records.append(record(4, 0.001, 99.0, feasible=False, infeasible_because="needs 99 GB of the host's usable 1 GB"))
-    assert [found.number for found in front(records)] == [1, 3, 0]
+    slow = Baseline("all on the GPU", True, None, batch_size=1, tokens_per_s=5.0)
+    assert [found.number for found in front(records, slow)] == [1, 3, 0]
+    assert [found.number for found in front(records, EXACT)] == [3, 0], "exact attention beats the first"
 
 
 def test_confirmation_replaces_a_lucky_figure():
@@ -62,8 +66,8 @@ def test_confirmation_replaces_a_lucky_figure():
             }
 
     meter = Honest()
-    records = {0: record(0, 0.02, 11.0, origin="default"), 7: record(7, 0.01, 500.0, K=11, L=200)}
-    found = confirm(records, space(), meter)
+    records = [record(0, 0.02, 11.0, origin="default"), record(7, 0.01, 500.0, K=11, L=200)]
+    found = {r.number: r for r in confirm(records, space(), meter)}
     assert meter.calls == [(11, 200), (10, 150)] * ROUNDS, "they take turns"
     assert found[7].confirmed
     assert found[7].tokens_per_s == pytest.approx(14.0)
@@ -87,3 +91,36 @@ def test_everything_on_a_card_that_holds_it():
     ways = {way.name: way for way in exact_baselines(roomy.workload, roomy.target)}
     assert ways["all on the GPU"].batch_size > 4
     assert not ways["what does not fit streamed over the link"].fits or ways["all on the GPU"].fits
+
+
+def test_whoever_is_best_after_confirmation_is_confirmed_too():
+    class Honest:
+        def measure(self, config, seconds):
+            rate = {200: 12.0, 150: 11.0, 180: 90.0}[config.parameters.L]
+            return {"tokens_per_s": rate, "tokens_per_s_low": rate, "tokens_per_s_high": rate}
+
+    records = [
+        record(0, 0.02, 11.0, origin="default"),
+        record(7, 0.01, 500.0, K=11, L=200),
+        record(8, 0.01, 400.0, K=11, L=180),
+    ]
+    found = confirm(records, space(), Honest())
+    assert best_feasible(found).number == 8
+    assert all(r.confirmed for r in found)
+
+
+def test_a_gain_within_noise_over_exact_attention_is_none():
+    found = decide([record(3, 0.01, 10.001)], EXACT, 0.02)
+    assert found.trial is None
+    assert "clearly faster" in found.headline
+
+
+def test_larger_batches_that_no_longer_fit_the_card_are_tried_with_offloading():
+    fast_host = space(gpu="l40s", memory_gib=512)
+    rates = [r.model_copy(update={"read_bytes_per_s": r.read_bytes_per_s.model_copy(update={"p50": 3.2e11})})
+             for r in fast_host.target.host.rates]  # fmt: skip
+    host = dataclasses.replace(fast_host.target.host, rates=tuple(rates))
+    ways = exact_baselines(fast_host.workload, dataclasses.replace(fast_host.target, host=host))
+    shared = next(way for way in ways if "attended on the CPU" in way.name)
+    assert shared.fits
+    assert shared.batch_size > next(way for way in ways if way.name == "all on the GPU").batch_size

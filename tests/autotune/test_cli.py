@@ -44,17 +44,22 @@ def test_profiles_lists_the_cards(capsys):
         (["--gpu", "4090", "--workload", "gpt-2@1k"], "expected MODEL@CONTEXT"),
         (["--gpu", "4090", "--workload", "llama-3.1-8b@200k"], "has 131072 positions"),
         (["--gpu", "t4", "--workload", "llama-3.1-70b@64k"], "does not fit t4"),
-        (["--gpu", "4090", "--trials", "0"], "trials: expected more than 0, got 0"),
+        (["--gpu", "4090", "--trials", "0"], "trials: expected a number of at least 1, got 0"),
+        (["--gpu", "4090", "--timeout", "nan"], "timeout: expected a number of at least 1, got nan"),
+        (["--gpu", "4090", "--max-kl", "inf"], "max_kl: expected at least 0, got inf"),
+        (["--gpu", "4090", "--accuracy-context", "1000"], "accuracy_context: expected a number of at least 1092"),
+        (["--gpu", "4090", "--accuracy-steps", "1"], "accuracy_steps: expected a number of at least 2"),
         (["--gpu", "4090", "--max-kl", "-1"], "max_kl: expected at least 0"),
         (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
         (["--gpu", "4090", "--resume", "--out", "nowhere"], "expected a study in nowhere"),
+        (["--gpu", "4090", "--model", "nowhere"], "model: expected 'smollm2'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
-    assert main([*options, *([] if "--out" in options else ["--dry-run"])]) == 2
+    assert main([*options, *([] if {"--out", "--model"} & set(options) else ["--dry-run"])]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last

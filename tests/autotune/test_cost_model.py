@@ -6,9 +6,9 @@ import pytest
 
 from tests.autotune.fakes import space
 from truffle.autotune import cost_model
-from truffle.autotune.memory import does_not_fit, memory, store_row_bytes
+from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.space import expected_fraction
-from truffle.kernels.store import empty_segment, row_width
+from truffle.kernels.store import empty_segment, row_bytes, row_width
 from truffle.model.config import DecodeConfig, Execution, LshParameters
 from truffle.model.shapes import SHAPES
 
@@ -29,7 +29,7 @@ def test_memory_is_what_the_store_and_tables_take():
     import torch
 
     for d in (64, 80, 128):
-        assert store_row_bytes(d) == 2 * row_width(d, torch.bfloat16)
+        assert row_bytes(d, 2) == 2 * row_width(d, torch.bfloat16)
     segment = empty_segment(0, 8, K=10, L=150, length=5000)
     p = LshParameters()
     needed = memory(

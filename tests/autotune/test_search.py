@@ -18,7 +18,7 @@ def search(folder, resume=False, fingerprint=FINGERPRINT, max_kl=None, fastest=0
 
 
 def complete(found: Search) -> list:
-    return [record for record in found.records.values() if record.status == "complete"]
+    return [record for record in found.judged() if record.status == "complete"]
 
 
 def test_the_default_comes_first_then_the_papers_points(tmp_path):
@@ -48,13 +48,13 @@ def test_a_given_limit_holds(tmp_path):
     found.run(6, 60)
     assert found.max_kl == 0.001
     assert all(r.feasible == (r.kl <= 0.001) for r in complete(found))
-    assert "over the limit" in found.records[0].infeasible_because
+    assert "over the limit" in complete(found)[0].infeasible_because
 
 
 def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
     found = search(tmp_path / "s", space=space(memory_gib=24))
     found.run(8, 60)
-    default, large = found.records[0], next(r for r in found.records.values() if (r.K, r.L) == (11, 300))
+    default, large = complete(found)[0], next(r for r in complete(found) if (r.K, r.L) == (11, 300))
     assert default.feasible
     assert large.status == "complete"
     assert not large.feasible
@@ -110,6 +110,7 @@ def test_a_killed_run_leaves_a_journal_that_goes_on(tmp_path):
     first.run(3, 60)
     zombie = first._study.ask()  # as a killed process leaves it: asked, never told
     first._space.suggest(zombie)
+    first._study.enqueue_trial({"K": 6})  # nor may what waited repel what was planned
     journal = tmp_path / "s" / JOURNAL
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "torn')
     resumed = search(tmp_path / "s", resume=True)
@@ -125,3 +126,35 @@ def test_another_study_is_not_gone_on_with(tmp_path):
         search(tmp_path / "s", resume=True, fingerprint={**FINGERPRINT, "gpu": "l20"})
     with pytest.raises(StudyError, match="expected an empty or new folder"):
         search(tmp_path / "s", resume=False)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
+def test_a_run_stopped_in_its_first_trial_still_learns_the_limit_first(tmp_path, stop):
+    stopped = search(tmp_path / "s", throughput=Throughput(1, stop))
+    if isinstance(stop, SystemExit):
+        with pytest.raises(SystemExit):
+            stopped.run(4, 60)
+    else:
+        assert stopped.run(4, 60) == "interrupted"
+    resumed = search(tmp_path / "s", resume=True)
+    resumed.run(4, 60)
+    done = complete(resumed)
+    assert (done[0].origin, done[0].K, done[0].L) == ("default", 10, 150)
+    assert resumed.max_kl == pytest.approx(0.02)
+    assert [r.feasible for r in done] == [r.kl <= resumed.max_kl for r in done]
+
+
+def test_without_the_defaults_kl_there_is_no_limit_and_so_no_search(tmp_path):
+    found = search(tmp_path / "s", throughput=Throughput(1, RuntimeError("no memory")))
+    with pytest.raises(StudyError, match="default sets the error limit, and failed: no memory"):
+        found.run(4, 60)
+
+
+def test_a_search_that_only_fails_stops(tmp_path):
+    class Broken(Throughput):
+        def measure(self, config, seconds=1.0):
+            raise RuntimeError("always")
+
+    found = search(tmp_path / "s", throughput=Broken(), max_kl=0.1)
+    assert found.run(50, 60) == "failures"
+    assert all(r.reason == "RuntimeError: always" for r in found.records.values())

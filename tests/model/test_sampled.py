@@ -74,7 +74,8 @@ def test_usage_counts_open_and_sampled_keys_outside_sink_and_window():
     usage = layer.usage()
     assert usage.cached.tolist() == [33]
     assert usage.attended.tolist() == [[33] * HEADS]
-    assert layer.rows().tolist() == [[33] * KV_HEADS]
+    assert usage.tokens.tolist() == [45]
+    assert layer.rows().tolist() == [[45] * KV_HEADS], "exact keys are read too"
 
 
 def test_streaming_is_attention_over_sink_and_window():
