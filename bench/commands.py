@@ -7,25 +7,20 @@ import json
 import sys
 from typing import Any
 
-from truffle.model.arguments import decode_config
+from truffle.bench.tables import accuracy_table, implementation_table, operation_table, record_table, show
+from truffle.model.arguments import decode_config, read_prompt, require_device
 
 
 def list_implementations(arguments: argparse.Namespace) -> None:
     """Every implementation of every operation, usable here or why not."""
     from truffle.kernels import registry
 
-    found = {op: registry.usable(op) for op in registry.ops()}
+    rows = [{"op": op, "impl": name, "usable": reason is None, "reason": reason, "isas": _isas(op, name, reason)}
+            for op in registry.ops() for name, reason in registry.usable(op).items()]  # fmt: skip
     if arguments.json:
-        rows = [{"op": op, "impl": name, "usable": reason is None, "reason": reason, "isas": _isas(op, name, reason)}
-                for op, names in found.items() for name, reason in names.items()]  # fmt: skip
         print(json.dumps(rows, indent=1))
-        return
-    table = _table("operation", "implementation", "here")
-    for op, names in found.items():
-        for name, reason in names.items():
-            isas = ", ".join(_isas(op, name, reason))
-            table.add_row(op, name, reason or ("usable" + (f" ({isas})" if isas else "")))
-    _show(table)
+    else:
+        show(implementation_table(rows))
 
 
 def _isas(op: str, name: str, reason: str | None) -> list[str]:
@@ -44,7 +39,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
     from truffle.bench.arguments import LayerData, Sizes
     from truffle.bench.operation import time_operation
     from truffle.bench.records import write_records
-    from truffle.kernels import hardware, registry
+    from truffle.kernels import hardware, isa, registry
     from truffle.kernels.checks import expect
 
     a = arguments
@@ -52,6 +47,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
         a.context, a.heads, a.kv_heads, a.head_dim, a.K, a.L, a.min_hits, a.batch, a.seed, getattr(torch, a.dtype)
     )
     _require_sizes(sizes, a.threads)
+    isa.resolve(a.isa)
     here = hardware.detect()
     buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
     rates = bandwidth.host_rates(min(a.threads, here.cpu.usable_cpus), buffer, 2.0)
@@ -68,7 +64,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
         peaks["cpu"] = rates.gather_512_bytes_per_s.p50 if gathers else rates.read_bytes_per_s.p50
         print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
         records += time_operation(op, names, data, a.threads, a.isa, a.seconds, peaks)
-    _show(_operation_table(records))
+    show(operation_table(records))
     if a.json:
         write_records(a.json, records, a.command_line)
 
@@ -84,29 +80,20 @@ def _require_sizes(sizes: Any, threads: int) -> None:
     expect(threads >= 1, "threads", "at least 1", threads)
 
 
-def _operation_table(records: list[dict[str, Any]]) -> Any:
-    table = _table("operation", "implementation", "isa", "threads", "median", "p20", "p80", "GB/s", "of peak")
-    for r in records:
-        if r["gate"] != "passed":
-            table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), r["gate"])
-            continue
-        times = [f"{r[key]:,.0f} us" for key in ("median_us", "p20_us", "p80_us")]
-        rate, share = f"{r['bandwidth_bytes_per_s'] / 1e9:.1f}", f"{r['share_of_peak']:.0%}"
-        table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), *times, rate, share)
-    return table
-
-
 def time_decode(arguments: argparse.Namespace) -> None:
     """Time decode steps and print one record."""
     import torch
 
     from truffle.bench import decode, workloads
+    from truffle.bench.accuracy import require_positions
     from truffle.bench.records import write_records
     from truffle.model.weights import load
 
     config = _with_batch(decode_config(arguments), arguments.batch)
-    if arguments.steps < 1:
-        raise ValueError(f"steps: expected at least 1, got {arguments.steps}")
+    for name in ("context", "steps"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    require_device(arguments.device)
     torch.set_num_threads(config.execution.threads)
     if arguments.workload:
         workload = workloads.parse_workload(arguments.workload)
@@ -115,10 +102,11 @@ def time_decode(arguments: argparse.Namespace) -> None:
     else:
         dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
         model = load(arguments.model, arguments.device, dtype)
+        require_positions(model, arguments.context, arguments.steps)
         record = decode.time_model(model, config, arguments.context, arguments.steps)
         record["model"] = arguments.model
     record = {"op": "decode", "device": arguments.device, **_described(config), **record}
-    _show(_record_table(record))
+    show(record_table(record))
     if arguments.json:
         write_records(arguments.json, [record], arguments.command_line)
 
@@ -126,28 +114,31 @@ def time_decode(arguments: argparse.Namespace) -> None:
 def measure_accuracy(arguments: argparse.Namespace) -> None:
     """Compare a method with exact decoding, teacher-forced, and print the summary."""
     import torch
+    from rich.console import Console
     from rich.progress import track
 
     from truffle.bench import accuracy
     from truffle.bench.records import write_records
     from truffle.bench.text import SOURCE
+    from truffle.model.generate import Sampler
     from truffle.model.weights import load
 
     config = decode_config(arguments)
     for name in ("samples", "steps", "context"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
+    own = Sampler(arguments.temperature)  # made here, so that a wrong temperature is refused even where unused
     torch.set_num_threads(config.execution.threads)
     model = load(arguments.model)
     if arguments.prompt_file:
         source = str(arguments.prompt_file)
-        runs = [_run_prompt(model, arguments)]
+        runs = [_run_prompt(model, arguments, own)]
     else:
         source, temperature = SOURCE, arguments.temperature if arguments.continuation == "dense" else None
         setting = accuracy.Setting(arguments.context, arguments.samples, arguments.steps, temperature)
         print(f"exact run over {setting.samples} x {setting.context} tokens of {SOURCE}", file=sys.stderr)
         runs = accuracy.dense_runs(model, setting, config.execution.threads)
-    numbered = track(list(enumerate(runs)), "sampled runs", transient=True, console=_stderr())
+    numbered = track(list(enumerate(runs)), "sampled runs", transient=True, console=Console(stderr=True))
     steps = [step for sample, run in numbered for step in accuracy.measure(model, run, config, sample)]
     summary = {
         "op": "accuracy", "model": arguments.model, "text": source, "context": len(runs[0].prompt),
@@ -156,25 +147,24 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
         **_described(config), **accuracy.summarise(steps), **_ends(steps),
     }  # fmt: skip
     print(f"{summary['method']} {_brief(config)} on {summary['model']}, {summary['context']} tokens of {source}")
-    _show(_accuracy_table(summary))
+    show(accuracy_table(summary))
     if arguments.json:
         write_records(
             arguments.json, [summary, *({"op": "accuracy_step", **step} for step in steps)], arguments.command_line
         )
 
 
-def _run_prompt(model: Any, arguments: argparse.Namespace) -> Any:
+def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
     """An exact run over a file, continued by the dense model itself."""
     import torch
 
     from truffle.bench.accuracy import require_positions
     from truffle.bench.dense_run import run_dense
-    from truffle.model.generate import Sampler
 
-    text, steps = arguments.prompt_file.read_text(encoding="utf-8"), arguments.steps
+    text, steps = read_prompt(arguments.prompt_file), arguments.steps
     tokens = torch.tensor(model.tokenizer()(text)["input_ids"], dtype=torch.int64)
     require_positions(model, len(tokens), steps)
-    return run_dense(model, tokens, steps, arguments.threads, Sampler(arguments.temperature))
+    return run_dense(model, tokens, steps, arguments.threads, own)
 
 
 def _brief(config: Any) -> str:
@@ -191,26 +181,6 @@ def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:
     first = [step["kl"] for step in steps if step["step"] < 100]
     last = [step["kl"] for step in steps if step["step"] >= longest - 100]
     return {"kl_first_100": sum(first) / len(first), "kl_last_100": sum(last) / len(last)}
-
-
-def _accuracy_table(summary: dict[str, Any]) -> Any:
-    table = _table("figure", "mean", "95% interval")
-    for name in ("kl", "top1", "perplexity_ratio", "output_error", "density", "rows"):
-        value, low, high = (summary[name + end] for end in ("", "_low", "_high"))
-        table.add_row(
-            name, "-" if value is None else f"{value:.4f}", "" if value is None else f"{low:.4f} to {high:.4f}"
-        )
-    for name in ("kl_first_100", "kl_last_100"):
-        if name in summary:
-            table.add_row(name, f"{summary[name]:.4f}", "")
-    return table
-
-
-def _record_table(record: dict[str, Any]) -> Any:
-    table = _table("figure", "value")
-    for name, value in record.items():
-        table.add_row(name, "-" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value))
-    return table
 
 
 def _with_batch(config: Any, batch: int) -> Any:
@@ -230,24 +200,3 @@ def _described(config: Any) -> dict[str, Any]:
         "isa": execution.isa,
         "store_format": execution.store_format,
     }
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="")
-    return table
-
-
-def _show(table: Any) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.width = max(console.width, 160) if not console.is_terminal else console.width
-    console.print(table)
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)

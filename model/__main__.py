@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from truffle.model.arguments import add_decode_arguments, decode_config
+from truffle.model.arguments import add_decode_arguments, decode_config, read_prompt, require_device
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,7 +41,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
     config = decode_config(arguments)
     if arguments.max_new_tokens < 1:
         raise ValueError(f"max_new_tokens: expected at least 1, got {arguments.max_new_tokens}")
-    texts = arguments.prompt or [path.read_text(encoding="utf-8") for path in arguments.prompt_file]
+    require_device(arguments.device)
+    texts = arguments.prompt or [read_prompt(path) for path in arguments.prompt_file]
     import torch
 
     from truffle.model.generate import DensityMeter, Sampler, generate
@@ -54,6 +55,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     model = load(arguments.model, arguments.device, dtype)
     tokenizer = model.tokenizer()
     prompts = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.int64) for text in texts]
+    _require_positions(max(map(len, prompts)), arguments.max_new_tokens, model.shape.max_positions)
     decoder = Decoder(model.shape, model.weights, config)
     decoder.observer = meter = DensityMeter()
     end_tokens = frozenset() if arguments.ignore_end else model.end_tokens
@@ -84,6 +86,15 @@ def run_generate(arguments: argparse.Namespace) -> None:
         for number, tokens in enumerate(produced):
             print(f"--- request {number}\n{tokenizer.decode(tokens)}")
     print(_closing_line(summary))
+
+
+def _require_positions(prompt: int, new: int, most: int) -> None:
+    """Refuse a prompt that leaves no position for a new token; warn where the new ones may run out of them."""
+    if prompt > most - 1:
+        raise ValueError(f"prompt: expected at most {most - 1} tokens, got {prompt}")
+    if prompt + new > most:
+        beyond = f"beyond the {most} positions that the model was made for"
+        print(f"warning: {prompt} prompt tokens and {new} new ones go {beyond}", file=sys.stderr)
 
 
 class _Stream:

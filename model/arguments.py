@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, Probing
+from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, one_line
 
 _HELP = {
     "K": "bits a hash table",
@@ -67,7 +68,8 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     """The DecodeConfig that parsed arguments ask for.
 
     Raises:
-        ValueError: a value out of range, or a parameter that the method does not have, by name.
+        ValueError: a value out of range, an ISA that cannot run here, or a parameter that the method does not
+            have, by name.
     """
     given = {
         name: getattr(arguments, name)
@@ -76,12 +78,13 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     }
     parameters: dict[str, Any] = dict(given)
     if "dense_layers" in given:
-        parameters["dense_layers"] = [int(part) for part in given["dense_layers"].split(",") if part.strip()]
+        parameters["dense_layers"] = _layers(given["dense_layers"])
     if arguments.ball:
-        parameters["probing"] = Probing(kind="ball", amount=arguments.ball)
+        parameters["probing"] = {"kind": "ball", "amount": arguments.ball}
     if arguments.no_centring:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
+    _require_isa(arguments.isa)
     execution = {"threads": arguments.threads, "isa": arguments.isa, "store_format": arguments.store_format}
     data = {
         "method": arguments.method,
@@ -92,7 +95,42 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     try:
         return DecodeConfig.model_validate(data)
     except ValidationError as error:
-        raise ValueError(one_line(error)) from error
+        raise ValueError(one_line(error).replace("probing.amount", "ball")) from error
+
+
+def require_device(device: str) -> None:
+    """Raise ValueError for ``"cuda"`` where torch finds no such device."""
+    import torch
+
+    found = device == "cpu" or torch.cuda.is_available()
+    expect(found, "device", "cpu (no CUDA device is here)", device)
+
+
+def read_prompt(path: Path) -> str:
+    """The text of a prompt file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected UTF-8 text, got {error.reason} at byte {error.start}") from error
+
+
+def _require_isa(name: str) -> None:
+    if name != "auto":
+        from truffle.kernels import isa  # needs the native extension, which auto can do without
+
+        isa.resolve(name)
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise ValueError(f"dense_layers: expected layer numbers such as 0,16, got {text!r}") from error
 
 
 def _implementations(given: list[str]) -> dict[str, str]:
@@ -102,13 +140,6 @@ def _implementations(given: list[str]) -> dict[str, str]:
         names = registry.names(op)
         expect(name in names, "impl", f"{op}= one of {', '.join(names)}", repr(name))
     return found
-
-
-def one_line(error: ValidationError) -> str:
-    """The first problem of a validation error: where, what was expected, what came."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "config"
-    return f"{where}: {first['msg']}, got {first['input']!r}"
 
 
 def _flag(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 
 class _Frozen(BaseModel):
@@ -83,7 +83,7 @@ class StreamingParameters(_Frozen):
     method: ClassVar[str] = "streaming"
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[int, ...] = (0, 16)
+    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
 
 
 class LshParameters(_Frozen):
@@ -97,7 +97,7 @@ class LshParameters(_Frozen):
     centred: bool = True
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[int, ...] = (0, 16)
+    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
     seal_tokens: int = Field(default=1024, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0)
 
@@ -105,6 +105,12 @@ class LshParameters(_Frozen):
     def _enough_tables(self) -> LshParameters:
         if self.min_hits > self.L:
             raise ValueError(f"min_hits: expected at most L = {self.L}, got {self.min_hits}")
+        return self
+
+    @model_validator(mode="after")
+    def _ball_leaves_buckets_out(self) -> LshParameters:
+        if self.probing.amount >= self.K:
+            raise ValueError(f"probing.amount: expected less than K = {self.K}, got {self.probing.amount}")
         return self
 
 
@@ -154,3 +160,12 @@ class DecodeConfig(_Frozen):
 
 
 PAPER_DEFAULT = LshParameters()
+
+
+def one_line(error: ValidationError) -> str:
+    """The first problem of a validation error: where, what was expected, what came."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":  # a validator above, whose message says it all
+        return str(first["ctx"]["error"])
+    where = ".".join(str(part) for part in first["loc"]) or "config"
+    return f"{where}: {first['msg']}, got {first['input']!r}"

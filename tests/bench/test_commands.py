@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tests.model.tiny import save_tiny_llama
 from truffle.bench.__main__ import main
@@ -13,6 +14,7 @@ from truffle.bench.workloads import WorkloadError, parse_workload
 from truffle.kernels import registry
 from truffle.kernels.registry import Implementation
 from truffle.model.__main__ import main as model_main
+from truffle.model.weights import load
 
 SMALL = ["--context", "600", "--heads", "6", "--kv-heads", "2", "--head-dim", "64", "--K", "6", "--L", "20"]
 
@@ -68,14 +70,44 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["accuracy", "--method", "dense", "--K", "9"], "K: Extra inputs are not permitted"),
         (["accuracy", "--samples", "0"], "samples: expected at least 1, got 0"),
         (["accuracy", "--model", "nowhere"], "model: expected 'smollm2', a folder"),
+        (["accuracy", "--temperature", "-3"], "temperature: expected at least 0, got -3.0"),
+        (["accuracy", "--isa", "avx9000"], "isa: expected one of scalar"),
+        (["op", "retrieve", "--isa", "avx9000", *SMALL], "isa: expected one of scalar"),
+        (["accuracy", "--ball", "5"], "ball: Input should be less than or equal to 3, got 5"),
+        (["accuracy", "--ball", "-1"], "ball: Input should be greater than or equal to 0, got -1"),
+        (["accuracy", "--ball", "2", "--K", "2"], "ball: expected less than K = 2, got 2"),
+        (["accuracy", "--dense-layers", "a"], "dense_layers: expected layer numbers such as 0,16, got 'a'"),
+        (["accuracy", "--dense-layers", "-1"], "dense_layers.0: Input should be greater than or equal to 0, got -1"),
+        (["accuracy", "--min-hits", "3", "--L", "2"], "min_hits: expected at most L = 2, got 3"),
+        (["decode", "--model", "smollm2", "--context", "0"], "context: expected at least 1, got 0"),
+        (
+            ["decode", "--model", "smollm2", "--context", "8180"],
+            "context: expected at most 8172 tokens before 20 steps, got 8180",
+        ),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_is_one_line_and_exit_2(options, message, capsys):
     assert main(options) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert message in last
+    assert message in the_error(capsys)
+
+
+def the_error(capsys) -> str:
+    """The one line on stderr."""
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only where there is no CUDA device")
+def test_a_device_that_is_not_here_is_refused(capsys):
+    message = "device: expected cpu (no CUDA device is here), got cuda"
+    for options in (["--model", "smollm2"], ["--workload", "smollm2@2k"]):
+        assert main(["decode", *options, "--device", "cuda"]) == 2
+        assert message in the_error(capsys)
+    assert model_main(["generate", "--prompt", "x", "--device", "cuda"]) == 2
+    assert message in the_error(capsys)
 
 
 def test_workloads_are_read_as_written():
@@ -98,18 +130,53 @@ def test_decode_scales_one_layer_of_each_kind(tmp_path):
     assert "scaled" in record["kind"]
 
 
-def test_generate_refuses_in_one_line(tmp_path, capsys):
-    save_tiny_llama(tmp_path / "model")
-    common = ["generate", "--model", str(tmp_path / "model")]
-    for options, message in [
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    """A folder with random weights made for 16 positions, and SmolLM2's tokenizer."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    tokenizer = load("smollm2").tokenizer()
+    save_tiny_llama(folder, vocab_size=len(tokenizer), max_position_embeddings=16)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         (["--prompt", "x", "--max-new-tokens", "0"], "max_new_tokens: expected at least 1"),
         (["--prompt-file", "nowhere.txt"], "nowhere.txt"),
         (["--prompt", "x", "--temperature", "-1"], "temperature: expected at least 0"),
-        (["--prompt", "x", "--method", "lsh", "--L", "0"], "L: Input should be greater than or equal to 1"),
+        (["--prompt", "x", "--L", "0"], "L: Input should be greater than or equal to 1"),
         (["--prompt", "x", "--impl", "nope=cpu_numba"], "unknown operation 'nope'"),
-    ]:
-        assert model_main([*common, *options]) == 2
-        assert message in capsys.readouterr().err.strip().splitlines()[-1]
+        (["--prompt", "x", "--isa", "avx9000"], "isa: expected one of scalar"),
+        (["--prompt", "x", "--dense-layers", "0,a"], "dense_layers: expected layer numbers such as 0,16, got '0,a'"),
+        (["--prompt", "x", "--ball", "1", "--K", "1"], "ball: expected less than K = 1, got 1"),
+        (["--prompt", " a" * 16], "prompt: expected at most 15 tokens, got 16"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else "",
+)
+def test_generate_refuses_in_one_line(small_model, options, message, capsys):
+    assert model_main(["generate", "--model", str(small_model), *options]) == 2
+    assert message in the_error(capsys)
+
+
+def test_generate_names_what_is_broken_on_disk(small_model, tmp_path, capsys):
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("café".encode("latin-1"))
+    assert model_main(["generate", "--model", str(small_model), "--prompt-file", str(latin)]) == 2
+    assert f"{latin}: expected UTF-8 text, got unexpected end of data at byte 3" in the_error(capsys)
+    save_tiny_llama(tmp_path / "model")
+    assert model_main(["generate", "--model", str(tmp_path / "model"), "--prompt", "x"]) == 2
+    assert f"{tmp_path / 'model'}: expected a tokenizer that transformers can read" in the_error(capsys)
+
+
+def test_generate_warns_once_beyond_the_models_positions(small_model, capsys):
+    command = ["generate", "--model", str(small_model), "--prompt", " a" * 10, "--ignore-end", "--max-new-tokens"]
+    assert model_main([*command, "6"]) == 0
+    assert capsys.readouterr().err == ""
+    assert model_main([*command, "7"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["warning: 10 prompt tokens and 7 new ones go beyond the 16 positions that the model was made for"]
 
 
 def test_generate_prints_text_speed_and_density(capsys):

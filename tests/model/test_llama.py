@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -69,7 +71,8 @@ def test_smollm2_agrees_with_transformers_over_64_greedy_tokens():
 def test_converted_gguf_holds_what_transformers_reads():
     from transformers import AutoModelForCausalLM
 
-    from truffle.model.weights import embedded_gguf, read_safetensors
+    from truffle.model.checkpoint import read_safetensors
+    from truffle.model.gguf import embedded_gguf
 
     path = embedded_gguf()
     theirs = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
@@ -97,3 +100,45 @@ def test_models_that_cannot_be_loaded_say_why(tmp_path, model, message):
         config.write_text(config.read_text().replace('"model_type": "llama"', '"model_type": "bert"'))
     with pytest.raises(ModelError, match=message):
         load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model.safetensors", "no tensors", "expected a safetensors file, got "),
+        ("config.json", "[]", "expected a JSON object, got list"),
+        ("config.json", '{"model_type": ', "expected a JSON object, got Expecting value: line 1 column 16"),
+        ("config.json", {"num_attention_heads": None}, "num_attention_heads: expected a whole number .*, got None"),
+        ("config.json", {"hidden_size": "48"}, "hidden_size: expected a whole number .*, got '48'"),
+        ("config.json", {"num_key_value_heads": 4}, "heads: expected a multiple of kv_heads = 4, got 6"),
+        ("config.json", {"rope_parameters": [1]}, r"rope_parameters: expected an object, got \[1\]"),
+        ("config.json", {"rope_parameters": LLAMA3_ROPE | {"factor": None}}, "factor: Input should be a valid number"),
+        ("config.json", {"rms_norm_eps": "small"}, "rms_epsilon: Input should be a valid number"),
+        ("generation_config.json", "{", "expected a JSON object, got "),
+    ],
+)
+def test_broken_files_are_named_in_one_line(tmp_path, name, text, message):
+    save_tiny_llama(tmp_path)
+    if isinstance(text, dict):
+        text = json.dumps(json.loads((tmp_path / name).read_text()) | text)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(str(tmp_path))
+    assert str(caught.value).startswith(f"{tmp_path / name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_gguf_file_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF no more")
+    with pytest.raises(ModelError, match=r"broken\.gguf: expected a Llama in a GGUF file, got ") as caught:
+        load(str(tmp_path / "broken.gguf"))
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "cache" / "truffle" / "models").iterdir())
+
+
+@pytest.mark.parametrize(("end", "want"), [(7, {7}), ([7, 9], {7, 9}), (None, {2})])
+def test_end_tokens_are_the_generation_configs_or_else_the_configs(tmp_path, end, want):
+    save_tiny_llama(tmp_path, eos_token_id=2)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    assert load(str(tmp_path)).end_tokens == want

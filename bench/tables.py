@@ -1,0 +1,63 @@
+"""What the subcommands of python -m truffle.bench print: tables of implementations and of records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def implementation_table(rows: list[dict[str, Any]]) -> Table:
+    """Every implementation, and whether it is usable here."""
+    table = _table("operation", "implementation", "here")
+    for row in rows:
+        isas = ", ".join(row["isas"])
+        table.add_row(row["op"], row["impl"], row["reason"] or ("usable" + (f" ({isas})" if isas else "")))
+    return table
+
+
+def operation_table(records: list[dict[str, Any]]) -> Table:
+    """Times of operations, or why a gate was not passed."""
+    table = _table("operation", "implementation", "isa", "threads", "median", "p20", "p80", "GB/s", "of peak")
+    for r in records:
+        if r["gate"] != "passed":
+            table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), r["gate"])
+            continue
+        times = [f"{r[key]:,.0f} us" for key in ("median_us", "p20_us", "p80_us")]
+        rate, share = f"{r['bandwidth_bytes_per_s'] / 1e9:.1f}", f"{r['share_of_peak']:.0%}"
+        table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), *times, rate, share)
+    return table
+
+
+def accuracy_table(summary: dict[str, Any]) -> Table:
+    """A summary's figures, each with its interval."""
+    table = _table("figure", "mean", "95% interval")
+    for name in ("kl", "top1", "perplexity_ratio", "output_error", "density", "rows"):
+        value, low, high = (summary[name + end] for end in ("", "_low", "_high"))
+        table.add_row(
+            name, "-" if value is None else f"{value:.4f}", "" if value is None else f"{low:.4f} to {high:.4f}"
+        )
+    for name in ("kl_first_100", "kl_last_100"):
+        if name in summary:
+            table.add_row(name, f"{summary[name]:.4f}", "")
+    return table
+
+
+def record_table(record: dict[str, Any]) -> Table:
+    """All that one record holds."""
+    table = _table("figure", "value")
+    for name, value in record.items():
+        table.add_row(name, "-" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def show(table: Table) -> None:
+    """Print a table, wide enough for a file or a pipe to keep its lines whole."""
+    console = Console()
+    console.width = max(console.width, 160) if not console.is_terminal else console.width
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="")
