@@ -165,7 +165,7 @@ PAPER_DEFAULT = LshParameters()
 def one_line(error: ValidationError) -> str:
     """The first problem of a validation error: where, what was expected, what came."""
     first = error.errors()[0]
-    if first["type"] == "value_error":  # a validator above, whose message says it all
+    if first["type"] == "value_error" and "ctx" in first:  # a validator above, whose message says it all
         return str(first["ctx"]["error"])
     where = ".".join(str(part) for part in first["loc"]) or "config"
     return f"{where}: {first['msg']}, got {first['input']!r}"

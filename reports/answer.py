@@ -110,11 +110,22 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         ("Host", f"{figure(host.get('cpu'))}, {figure(host.get('logical_cpus'))} logical CPUs, "
          f"{size(host.get('memory_bytes'))} of memory; rates from: {figure(host.get('source'))}"),
         ("Budget", f"{figure(study.budget.get('trials'))} trials, {duration(study.budget.get('timeout_s'))}; "
-         f"used {len(study.trials)} and {duration(study.seconds)}"),
+         f"used {finished(study)} and {duration(study.seconds)}"),
         ("Stopped", figure(study.stop_reason) + ("; the search is not complete" if study.complete is False else "")),
         ("Created", figure(study.created)),
         ("Commit", figure(study.commit)),
     ]  # fmt: skip
+
+
+def finished(study: Study) -> int:
+    """Trials of the search that were measured: what the budget of trials counts, exact baselines apart."""
+    return sum(t.status == "complete" and t.origin != "baseline" for t in study.trials)
+
+
+def tally(study: Study) -> str:
+    """How the trials of the search ended, such as "18 completed, 2 pruned"."""
+    ends = [t.status for t in study.trials if t.origin != "baseline" and t.status != "complete"]
+    return ", ".join([f"{finished(study)} completed", *(f"{ends.count(end)} {end}" for end in dict.fromkeys(ends))])
 
 
 def accuracy_source(model: dict) -> str:

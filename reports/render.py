@@ -75,7 +75,6 @@ def _common(study: Study) -> dict:
         "roles": roles(study),
         "highlights": highlights(study),
         "front": pareto_front(study.trials),
-        "failures": [t for t in study.trials if t.status != "complete"],
         "unplaced": [t for t in study.trials if t.status == "complete" and not t.plotted],
     }
 

@@ -79,7 +79,40 @@ def test_failures_show_their_reasons(record):
     for trial in record["trials"]:
         if trial["status"] != "complete":
             assert (trial["reason"] or "no reason recorded") in page.text
-            assert f"| {trial['number']}: {trial['label']} | {trial['status']} |" in text
+            assert re.search(
+                rf"\| {trial['number']} \| .* \| {trial['status']} \| {re.escape(trial['reason'] or '–')} \|", text
+            )
+
+
+def test_markdown_lists_every_trial(record):
+    record["trials"][21]["reason"] = "killed | by *signal* 9"
+    lines = markdown(parse(record)).split("## All trials")[1].splitlines()
+    rows = [line for line in lines if re.match(r"\| \d", line)]
+    assert [int(row.split(" | ")[0].removeprefix("| ")) for row in rows] == [t["number"] for t in record["trials"]]
+    assert rows[2] == "| 2 | lsh (10, 150) | default | 16 | 4 | 39.7 | 0.0310 | 2.10\u00a0% | complete |  |"
+    assert rows[10].endswith("| complete | KL 0.0713 is above the limit 0.031 |")
+    assert rows[21].endswith(r"| – | – | – | failed | killed \| by \*signal\* 9 |")
+
+
+@pytest.mark.parametrize("form", [markdown, lambda study: Page(html(study)).text], ids=["markdown", "page"])
+def test_only_finished_trials_of_the_search_use_the_budget(record, form):
+    assert "24 trials, 9 min 0 s; used 16 and 8 min 32 s" in form(parse(record))
+    record["trials"][2]["status"] = "failed"
+    assert "24 trials, 9 min 0 s; used 15 and" in form(parse(record))
+    record["trials"][0]["status"] = "pruned"  # a baseline
+    assert "24 trials, 9 min 0 s; used 15 and" in form(parse(record))
+
+
+def test_markdown_counts_how_the_search_ended(record, fruitless):
+    assert "Of the search: 16 completed, 2 pruned, 2 failed." in markdown(parse(record))
+    assert "Of the search: 0 completed, 1 failed." in markdown(parse(fruitless))
+    assert "Of the search: 0 completed." in markdown(parse(fruitless | {"trials": []}))
+
+
+def test_commit_is_read_from_the_top_of_the_record(record):
+    record["commit"] = "abc1234"
+    assert "- Commit: abc1234" in markdown(parse(record)).splitlines()
+    assert "abc1234" in Page(html(parse(record))).text
 
 
 def first_lines(record) -> tuple[str, str]:
@@ -170,7 +203,7 @@ def test_hostile_text_stays_text_in_markdown(record, folder_of):
     assert not re.search(r"(?<!\\)[`*]", body.replace("**", ""))
     assert re.fullmatch(r"\s*````\n```\n.*\n````\s*", command, re.DOTALL)
     rows = [line for line in body.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 4}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 11}
     assert len(render(folder_of(record))) == 5
 
 
@@ -186,7 +219,7 @@ def test_markdown_holds_together(record):
     assert "| all on the GPU | no | – | – | – | needs 29.1 GB of 24.0 GB |" in lines
     assert lines[-3:] == ["```", record["command"], "```"]
     assert "pareto.png" in "\n".join(lines)
-    assert len(lines) < 90
+    assert len(lines) < 100
 
 
 def test_tuned_file_is_shown(record, folder_of):
