@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     try:
         return DecodeConfig.model_validate(data)
     except ValidationError as error:
-        raise ValueError(one_line(error).replace("probing.amount", "ball")) from error
+        raise ValueError(re.sub(r"^probing(\.amount)?:", "ball:", one_line(error))) from error
 
 
 def require_device(device: str) -> None:

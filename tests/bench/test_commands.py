@@ -76,6 +76,7 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["accuracy", "--ball", "5"], "ball: Input should be less than or equal to 3, got 5"),
         (["accuracy", "--ball", "-1"], "ball: Input should be greater than or equal to 0, got -1"),
         (["accuracy", "--ball", "2", "--K", "2"], "ball: expected less than K = 2, got 2"),
+        (["accuracy", "--ball", "1", "--method", "streaming"], "ball: Extra inputs are not permitted"),
         (["accuracy", "--dense-layers", "a"], "dense_layers: expected layer numbers such as 0,16, got 'a'"),
         (["accuracy", "--dense-layers", "-1"], "dense_layers.0: Input should be greater than or equal to 0, got -1"),
         (["accuracy", "--min-hits", "3", "--L", "2"], "min_hits: expected at most L = 2, got 3"),
