@@ -46,7 +46,7 @@ class Space:
             yield "paper", {"K": K, "L": L, "min_hits": 2, **execution}
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
-        """A point; `threads` is searched as an index, so that a range may change between runs."""
+        """A point as the sampler asks for it; `threads` is an index into the counts to try."""
         return self.config(
             {
                 "K": trial.suggest_int("K", *K_RANGE),

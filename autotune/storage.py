@@ -24,18 +24,16 @@ class StudyError(ValueError):
     """A study that cannot be opened as asked."""
 
 
-def open_study(folder: Path, fingerprint: dict[str, Any], resume: bool, seed: int) -> optuna.Study:
+def open_study(folder: Path, fingerprint: dict[str, Any], seed: int) -> optuna.Study:
     """Create the study in `folder`, or go on with the one that is there.
 
     Args:
         fingerprint: what the trials depend on; it must be equal to go on.
 
     Raises:
-        StudyError: the folder holds files and `resume` is False, or the study there is of something else.
+        StudyError: the study there is of something else.
     """
     journal = folder / JOURNAL
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise StudyError(f"out: expected an empty or new folder, got {folder}; --resume goes on with a study there")
     folder.mkdir(parents=True, exist_ok=True)
     if journal.exists():
         repair(journal)

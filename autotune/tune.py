@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -14,29 +12,25 @@ from typing import Any
 
 from rich.console import Console
 
-import truffle
 from truffle.autotune import answer, baselines, outputs
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
 from truffle.autotune.evaluate import AccuracyMeter, ThroughputMeter
 from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.options import fingerprint, require_free, require_options, resolved_command
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.search import Search, stored_records
 from truffle.autotune.space import Space, thread_counts
-from truffle.autotune.storage import JOURNAL, StudyError, open_study
+from truffle.autotune.storage import open_study
 from truffle.autotune.target import Target, find_target
 from truffle.bench.accuracy import Setting
 from truffle.bench.text import SOURCE
 from truffle.bench.workloads import Workload, parse_workload
 from truffle.kernels import hardware
-from truffle.kernels.checks import expect
-from truffle.model.config import PAPER_DEFAULT
 from truffle.model.tuned import Study
 
 CALIBRATION_SECONDS = 6.0
-# A shorter prompt is exact throughout: its middle stays in the open segment.
-SHORTEST_SAMPLED = PAPER_DEFAULT.sink + PAPER_DEFAULT.window + PAPER_DEFAULT.seal_tokens
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -46,11 +40,11 @@ def tune(arguments: argparse.Namespace) -> int:
         ValueError: an option that cannot be met, in one line.
     """
     started = time.monotonic()
-    _require_options(arguments)
+    require_options(arguments)
     workload = parse_workload(arguments.workload)
     out = arguments.out or Path("tuned") / arguments.gpu
     if not arguments.dry_run:
-        _require_free(out, arguments.resume)
+        require_free(out, arguments.resume)
     target = find_target(arguments.gpu, arguments.host, CALIBRATION_SECONDS)
     for note in target.notes:
         print(note, file=sys.stderr)
@@ -68,7 +62,7 @@ def tune(arguments: argparse.Namespace) -> int:
     throughput = ThroughputMeter(workload, target, here, arguments.seed)
     if throughput.runs_whole_layers:
         exact_ways = [_measured(way, throughput) for way in exact_ways]
-    study = open_study(out, _fingerprint(arguments, workload, target), arguments.resume, arguments.seed)
+    study = open_study(out, fingerprint(arguments, workload, target), arguments.seed)
     run = Run(arguments, space, setting, exact_ways, started)
     return run.finish(out, *run.search(study, accuracy, throughput))
 
@@ -141,42 +135,10 @@ class Run:
         return 0 if complete else 130
 
 
-def _require_options(arguments: argparse.Namespace) -> None:
-    least = {"trials": 1, "timeout": 1, "accuracy_samples": 1, "accuracy_steps": 2}
-    least["accuracy_context"] = SHORTEST_SAMPLED
-    for name, bound in least.items():
-        value = getattr(arguments, name)
-        expect(math.isfinite(value) and value >= bound, name, f"a number of at least {bound}", value)
-    if arguments.max_kl is not None:
-        expect(math.isfinite(arguments.max_kl) and arguments.max_kl >= 0, "max_kl", "at least 0", arguments.max_kl)
-    expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
-
-
-def _require_free(out: Path, resume: bool) -> None:
-    if resume and not (out / JOURNAL).is_file():
-        raise StudyError(f"resume: expected a study in {out}, found none")
-    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StudyError(f"out: expected an empty or new folder, got {out}; --resume goes on with a study there")
-
-
 def _nothing_fits(workload: Workload, target: Target, ways: list[Baseline]) -> str:
     gpu = target.gpu.id if target.gpu else "no GPU"
     reasons = "; ".join(f"{way.name} {way.reason}" for way in ways)
     return f"workload: {workload.id} does not fit {gpu} and {target.host.name}, exact attention included: {reasons}"
-
-
-def _fingerprint(arguments: argparse.Namespace, workload: Workload, target: Target) -> dict[str, Any]:
-    """What a study's trials depend on; a study goes on only with the same."""
-    return {
-        "gpu": target.gpu.id if target.gpu else "none",
-        "host": [target.host.name, target.host.logical_cpus, target.host.memory_bytes, target.host.source],
-        "version": truffle.__version__,
-        "workload": workload.id,
-        "model": arguments.model,
-        "accuracy": [arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps],
-        "max_kl": arguments.max_kl,
-        "seed": arguments.seed,
-    }
 
 
 def _facts(
@@ -207,17 +169,6 @@ def _facts(
         "stop_reason": summary.stop_reason,
         "complete": summary.complete,
     }
-
-
-def resolved_command(arguments: argparse.Namespace, target: Target) -> str:
-    """The command with every option as it was taken: defaults written out, ``auto`` replaced by the card."""
-    taken = {**vars(arguments), "gpu": target.gpu.id if target.gpu else "none"}
-    words = ["python", "-m", "autotune"]
-    for name, value in taken.items():
-        if name in ("command", "command_line", "resume", "dry_run", "json") or value is None:
-            continue
-        words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 def _print_plan(space: Space, ways: list[Baseline]) -> None:

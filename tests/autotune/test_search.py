@@ -11,8 +11,8 @@ from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
 FINGERPRINT = {"gpu": "rtx-4090", "workload": "llama-3.1-8b@96k"}
 
 
-def search(folder, resume=False, fingerprint=FINGERPRINT, max_kl=None, fastest=0.0, **parts) -> Search:
-    study = open_study(folder, fingerprint, resume, seed=1)
+def search(folder, fingerprint=FINGERPRINT, max_kl=None, fastest=0.0, **parts) -> Search:
+    study = open_study(folder, fingerprint, seed=1)
     accuracy, throughput = parts.get("accuracy", Accuracy()), parts.get("throughput", Throughput())
     return Search(study, parts.get("space", space()), accuracy, throughput, fastest, max_kl, lambda record: None)
 
@@ -95,7 +95,7 @@ def test_ctrl_c_loses_no_finished_trial(tmp_path):
     before = [r.to_dict() for r in complete(stopped)]
     assert len(before) == 3
     accuracy = Accuracy()
-    resumed = search(tmp_path / "s", resume=True, accuracy=accuracy)
+    resumed = search(tmp_path / "s", accuracy=accuracy)
     assert [r.to_dict() for r in complete(resumed)] == before
     assert resumed.max_kl == stopped.max_kl
     assert resumed.run(9, 60) == "trials"
@@ -113,7 +113,7 @@ def test_a_killed_run_leaves_a_journal_that_goes_on(tmp_path):
     first._study.enqueue_trial({"K": 6})  # nor may what waited repel what was planned
     journal = tmp_path / "s" / JOURNAL
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "torn')
-    resumed = search(tmp_path / "s", resume=True)
+    resumed = search(tmp_path / "s")
     assert resumed.run(6, 60) == "trials"
     assert [(r.K, r.L) for r in complete(resumed)].count((10, 170)) == 1
     assert journal.with_suffix(".torn").read_bytes().endswith(b"torn")
@@ -123,9 +123,7 @@ def test_a_killed_run_leaves_a_journal_that_goes_on(tmp_path):
 def test_another_study_is_not_gone_on_with(tmp_path):
     search(tmp_path / "s").run(1, 60)
     with pytest.raises(StudyError, match="gpu 'rtx-4090', expected the same, got 'l20'"):
-        search(tmp_path / "s", resume=True, fingerprint={**FINGERPRINT, "gpu": "l20"})
-    with pytest.raises(StudyError, match="expected an empty or new folder"):
-        search(tmp_path / "s", resume=False)
+        search(tmp_path / "s", fingerprint={**FINGERPRINT, "gpu": "l20"})
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
@@ -136,7 +134,7 @@ def test_a_run_stopped_in_its_first_trial_still_learns_the_limit_first(tmp_path,
             stopped.run(4, 60)
     else:
         assert stopped.run(4, 60) == "interrupted"
-    resumed = search(tmp_path / "s", resume=True)
+    resumed = search(tmp_path / "s")
     resumed.run(4, 60)
     done = complete(resumed)
     assert (done[0].origin, done[0].K, done[0].L) == ("default", 10, 150)

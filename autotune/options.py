@@ -1,0 +1,64 @@
+"""The options of a tuning run: what they may be, and what a study made with them depends on."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import truffle
+from truffle.autotune.storage import JOURNAL, StudyError
+from truffle.autotune.target import Target
+from truffle.bench.workloads import Workload
+from truffle.kernels.checks import expect
+from truffle.model.config import PAPER_DEFAULT
+
+# A shorter prompt is exact throughout: its middle stays in the open segment.
+SHORTEST_SAMPLED = PAPER_DEFAULT.sink + PAPER_DEFAULT.window + PAPER_DEFAULT.seal_tokens
+
+
+def require_options(arguments: argparse.Namespace) -> None:
+    """Raise ArgumentError for a value that no run can be made with."""
+    least = {"trials": 1, "timeout": 1, "accuracy_samples": 1, "accuracy_steps": 2}
+    least["accuracy_context"] = SHORTEST_SAMPLED
+    for name, bound in least.items():
+        value = getattr(arguments, name)
+        expect(math.isfinite(value) and value >= bound, name, f"a number of at least {bound}", value)
+    if arguments.max_kl is not None:
+        expect(math.isfinite(arguments.max_kl) and arguments.max_kl >= 0, "max_kl", "at least 0", arguments.max_kl)
+    expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
+
+
+def require_free(out: Path, resume: bool) -> None:
+    """Raise StudyError unless `out` is free, or holds a study to go on with where `resume` asks for one."""
+    if resume and not (out / JOURNAL).is_file():
+        raise StudyError(f"resume: expected a study in {out}, found none")
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StudyError(f"out: expected an empty or new folder, got {out}; --resume goes on with a study there")
+
+
+def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Target) -> dict[str, Any]:
+    """What a study's trials depend on; a study goes on only with the same."""
+    return {
+        "gpu": target.gpu.id if target.gpu else "none",
+        "host": [target.host.name, target.host.logical_cpus, target.host.memory_bytes, target.host.source],
+        "version": truffle.__version__,
+        "workload": workload.id,
+        "model": arguments.model,
+        "accuracy": [arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps],
+        "max_kl": arguments.max_kl,
+        "seed": arguments.seed,
+    }
+
+
+def resolved_command(arguments: argparse.Namespace, target: Target) -> str:
+    """The command with every option as it was taken: defaults written out, ``auto`` replaced by the card."""
+    taken = {**vars(arguments), "gpu": target.gpu.id if target.gpu else "none"}
+    words = ["python", "-m", "autotune"]
+    for name, value in taken.items():
+        if name in ("command", "command_line", "resume", "dry_run", "json") or value is None:
+            continue
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
