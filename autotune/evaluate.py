@@ -70,7 +70,7 @@ class AccuracyMeter:
 class ThroughputMeter:
     """Throughput of the workload on the target.
 
-    Where the target's card is here, or there is none, one layer of each kind is run on the machine itself and
+    Where the target's card is here, or there is none, a few layers of each kind are run on the machine itself and
     scaled. Otherwise the CPU's part is measured here on one layer, carried over to another host by the ratio
     of gather rates where one is given, and the rest of the step is estimated from the card's profile.
     """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData, Sizes
-from truffle.bench.timing import ColdCache, interleaved_s, median_ci95
+from truffle.bench.timing import interleaved_s, layers_beyond_cache, median_ci95
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.kernels.isa import why_not
@@ -36,14 +37,14 @@ class LayerTime:
 class HostTimer:
     """Measures one layer's CPU work; keys and values are made once, tables when (K, L) changes.
 
-    One layer is allocated. Requests of a batch read the same layer's rows by their own queries.
+    Requests of a batch read the same layer's rows by their own queries. Where one layer would stay in cache, copies
+    of it take turns.
     """
 
     def __init__(self, workload: Workload, threads: int, seed: int) -> None:
         shape = workload.shape
         sizes = Sizes(workload.context, shape.heads, shape.kv_heads, shape.head_dim, 1, 1, 1, 1, seed)
         self._base, self._threads = LayerData(sizes, threads), threads
-        self._cold = ColdCache()
         self._passed: set[tuple[str, str, int, str]] = set()
         self._tables: LayerData | None = None
 
@@ -56,14 +57,15 @@ class HostTimer:
         p, batch = config.parameters, config.execution.batch_size
         assert isinstance(p, LshParameters)
         data = self._data(p, batch)
+        layers = [data, *(data.copied() for _ in range(layers_beyond_cache(data.memory_bytes) - 1))]
         calls = {}
-        for op, arguments in (("retrieve", data.retrieve_arguments), ("sparse_attend", data.sparse_attend_arguments)):
+        for op in ("retrieve", "sparse_attend"):
             implementation = registry.get(op, config.implementations.get(op, "auto"))
             isa = self._isa(config.execution.isa) if implementation.needs.isas else "auto"
             self._require_gate(implementation, threads, isa)
-            turns = itertools.cycle([arguments(draw) for draw in range(QUERY_DRAWS)])
+            turns = itertools.cycle(_turns(layers, op))
             calls[op] = lambda run=implementation, turns=turns, isa=isa: run(**next(turns), threads=threads, isa=isa)
-        samples = interleaved_s(calls, seconds, self._cold)
+        samples = interleaved_s(calls, seconds)
         retrieve, attend = np.array(samples["retrieve"]), np.array(samples["sparse_attend"])
         together = retrieve + attend  # the two of one round
         total, share = float(np.median(together)), float(np.median(retrieve / together))
@@ -100,3 +102,9 @@ class HostTimer:
         found = data.retrieve_arguments()
         registry.get("retrieve")(**found)
         return float(found["count"].double().mean()) / data.sizes.context
+
+
+def _turns(layers: list[LayerData], op: str) -> list[dict[str, Any]]:
+    """Arguments of one call after another, each from the next layer, with the queries of another draw."""
+    draws = max(1, -(-QUERY_DRAWS // len(layers)))
+    return [layer.arguments(op)(draw) for draw in range(draws) for layer in layers]

@@ -88,7 +88,7 @@ def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
 
 def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> dict[str, Figure]:
     machine = f"{target.gpu.id if target.gpu else 'no GPU'}, {target.host.name} ({target.host.source})"
-    where = f"{machine}, one layer of each kind, scaled"
+    where = f"{machine}, a few layers, scaled"
     if record is None:
         return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
     interval = (record.tokens_per_s_low, record.tokens_per_s_high)

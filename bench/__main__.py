@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode = subparsers.add_parser("decode", help="time decode steps of a model, or of a workload's shapes")
     what = decode.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="smollm2, a safetensors folder or a .gguf file")
-    what.add_argument("--workload", help="MODEL@CONTEXT, such as llama-3.1-8b@96k: one layer of each kind, scaled")
+    what.add_argument("--workload", help="MODEL@CONTEXT, such as llama-3.1-8b@96k: a few layers, scaled")
     decode.add_argument("--context", type=int, default=4096, help="prompt tokens of --model (%(default)s)")
     decode.add_argument("--steps", type=int, default=20, help="timed steps (%(default)s)")
     decode.add_argument("--batch", type=int, default=1, help="requests decoded together (%(default)s)")

@@ -45,6 +45,19 @@ class LayerData:
         other.__dict__ |= shared
         return other
 
+    def copied(self) -> LayerData:
+        """Another layer with the same contents elsewhere in memory."""
+        other = LayerData(self.sizes, self._threads)
+        segments = [replace(part, offsets=part.offsets.clone(), ids=part.ids.clone()) for part in self.segments]
+        shared = {"keys_and_values": self.keys_and_values, "center": self.center}
+        other.__dict__ |= {**shared, "store": replace(self.store, rows=self.store.rows.clone()), "segments": segments}
+        return other
+
+    @property
+    def memory_bytes(self) -> int:
+        """Size of the store and the index."""
+        return self.store.rows.nbytes + sum(segment.memory_bytes for segment in self.segments)
+
     @cached_property
     def keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor]:
         s = self.sizes

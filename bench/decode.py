@@ -1,4 +1,4 @@
-"""Times decode steps: a whole model with weights, or a workload of which one layer of each kind is built and scaled."""
+"""Times decode steps: a whole model with weights, or a workload of which a few layers are built and scaled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from truffle.bench import synthetic, text
-from truffle.bench.timing import ColdCache, median_ci95, quantiles_us
+from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig, DenseParameters, ModelShape
 from truffle.model.generate import DensityMeter
@@ -69,25 +69,28 @@ def layer_kinds(shape: ModelShape, config: DecodeConfig) -> LayerKinds:
 def time_workload(
     workload: Workload, config: DecodeConfig, steps: int, device: str, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """Build one dense and one sparse layer at the workload's context, time them, and scale to all layers.
+    """Build a few dense and sparse layers at the workload's context, time them, and scale to all layers.
 
-    Keys and queries are synthetic, calibrated for rates; weights are random. The step is the sum of the
-    layers' medians and the head's; each is timed with the CPU's caches cold, as they are when layers differ.
+    Keys and queries are synthetic, calibrated for rates; weights are random. There are as many layers of a kind as
+    it takes to exceed the CPU's caches, one at least. The step is the sum of the kinds' medians and the head's.
     """
     kinds = layer_kinds(workload.shape, config)
-    decoder, kind_of_layer = _two_layers(workload, config, device, dtype)
-    meter, cold = DensityMeter(), ColdCache()
+    decoder, kind_of_layer = _few_layers(workload, config, device, dtype)
+    meter = DensityMeter()
     batch = config.execution.batch_size
     states = torch.randn(batch, workload.shape.hidden, generator=torch.Generator().manual_seed(1)).to(device, dtype)
     samples: dict[str, list[float]] = {kind: [] for kind in (*kind_of_layer, "head")}
+    counts = {kind: kind_of_layer.count(kind) for kind in kind_of_layer}
     with torch.inference_mode():
         for step in range(WARM_UP_STEPS + steps):
             decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
             positions = torch.tensor(decoder.lengths, device=device)
+            totals = dict.fromkeys(counts, 0.0)
             for index, kind in enumerate(kind_of_layer):
-                run = partial(decoder.decode_layer, index, states, positions)
-                samples[kind].append(_timed(run, device, cold))
-            samples["head"].append(_timed(lambda: decoder.logits(states), device, cold))
+                totals[kind] += _timed(partial(decoder.decode_layer, index, states, positions), device)
+            for kind, total in totals.items():
+                samples[kind].append(total / counts[kind])
+            samples["head"].append(_timed(lambda: decoder.logits(states), device))
     medians = {kind: quantiles_us(times[WARM_UP_STEPS:])["median_us"] for kind, times in samples.items()}
     layers = {"dense": kinds.dense, "sparse": kinds.sparse, "head": 1}
     step_us = sum(layers[kind] * median for kind, median in medians.items())
@@ -106,31 +109,32 @@ def time_workload(
         "density": meter.density,
         "context": workload.context,
         "steps": steps,
-        "kind": "one layer of each kind measured, scaled",
+        "kind": f"{' and '.join(f'{count} {kind}' for kind, count in counts.items())} layers measured, scaled",
     }
 
 
-def _two_layers(
+def _few_layers(
     workload: Workload, config: DecodeConfig, device: str, dtype: torch.dtype
 ) -> tuple[Decoder, tuple[str, ...]]:
-    """A decoder with one layer of each kind that the model has, its caches filled with synthetic keys."""
-    kinds = layer_kinds(workload.shape, config)
-    kind_of_layer = tuple(kind for kind, count in (("dense", kinds.dense), ("sparse", kinds.sparse)) if count)
-    shape = workload.shape.model_copy(update={"layers": len(kind_of_layer)})
+    """A decoder with layers of each kind that the model has, dense first, its caches filled with synthetic keys."""
+    kinds, shape, batch = layer_kinds(workload.shape, config), workload.shape, config.execution.batch_size
+    on_cpu = batch * shape.kv_bytes_per_token() // shape.layers * workload.context
+    on_cpu += shape.parameters // shape.layers if device == "cpu" else 0
+    enough = layers_beyond_cache(on_cpu)
+    dense = min(kinds.dense, enough if device == "cpu" else 1)
+    kind_of_layer = ("dense",) * dense + ("sparse",) * min(kinds.sparse, enough)
+    shape = shape.model_copy(update={"layers": len(kind_of_layer)})
     if not isinstance(config.parameters, DenseParameters):
-        dense_layers = (0,) if kinds.dense else ()
-        parameters = config.parameters.model_copy(update={"dense_layers": dense_layers})
+        parameters = config.parameters.model_copy(update={"dense_layers": tuple(range(dense))})
         config = config.model_copy(update={"parameters": parameters})
     decoder = Decoder(shape, random_weights(shape, 0, device, dtype), config)
-    batch = config.execution.batch_size
     keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
     keys, values = keys.to(device), values.to(device)
     decoder.adopt([[keys] * batch] * shape.layers, [[values] * batch] * shape.layers)
     return decoder, kind_of_layer
 
 
-def _timed(call: Any, device: str, cold: ColdCache) -> float:
-    cold()
+def _timed(call: Any, device: str) -> float:
     started = time.perf_counter()
     call()
     _wait(torch.device(device))

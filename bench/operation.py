@@ -10,7 +10,7 @@ import torch
 
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData
-from truffle.bench.timing import ColdCache, interleaved_s, quantiles_us
+from truffle.bench.timing import interleaved_s, quantiles_us
 from truffle.kernels import registry
 
 QUERY_DRAWS = 4  # several sets of queries, so that one set's rows are not all in cache
@@ -42,7 +42,7 @@ def time_operation(
         contenders[name]()
         bytes_moved = bytes_moved or registry.contract(op).bytes_moved(gate.moved(draws[0], "cpu"))
     if contenders:
-        for name, samples in interleaved_s(contenders, seconds, ColdCache()).items():
+        for name, samples in interleaved_s(contenders, seconds).items():
             records[name] |= _timed(samples, bytes_moved or 0, peaks[_device(op, name)])
     return list(records.values())
 

@@ -14,13 +14,12 @@ WARM_UP_CALLS = 2
 def interleaved_s(
     contenders: Mapping[str, Callable[[], object]],
     seconds: float,
-    before: Callable[[], object] = lambda: None,
     min_rounds: int = 5,
 ) -> dict[str, list[float]]:
     """Durations in seconds of each contender, one a round, until `seconds` are spent.
 
     A round calls every contender once, in an order drawn anew: fixed orders alias with periodic preemption.
-    Contenders that launch work elsewhere must wait for it themselves. `before` is called, untimed, before each.
+    Contenders that launch work elsewhere must wait for it themselves.
     """
     order = list(contenders)
     for call in contenders.values():
@@ -32,30 +31,22 @@ def interleaved_s(
     while time.perf_counter() < end or len(samples[order[0]]) < min_rounds:
         shuffle(order)
         for name in order:
-            before()
             start = time.perf_counter()
             contenders[name]()
             samples[name].append(time.perf_counter() - start)
     return samples
 
 
-class ColdCache:
-    """Pushes everything else out of the CPU's caches when called.
+def layers_beyond_cache(layer_bytes: int) -> int:
+    """Layers to walk in turn, so that one is out of the CPU's caches again when it comes round.
 
-    A step walks all layers, whose rows and weights exceed any cache; one layer called again and again would find
-    its own still there.
+    A step walks all layers; one layer called again and again would find its rows and weights still in cache. Three
+    times the last-level cache is taken to be beyond it.
     """
+    from truffle.kernels import hardware
 
-    def __init__(self) -> None:
-        import torch
-
-        from truffle.kernels import hardware
-
-        cache_bytes = hardware.detect().cpu.last_level_cache_bytes or 64 << 20
-        self._numbers = torch.zeros(2 * cache_bytes // 8, dtype=torch.float64)
-
-    def __call__(self) -> None:
-        self._numbers.add_(1.0)
+    cache_bytes = hardware.detect().cpu.last_level_cache_bytes or 64 << 20
+    return max(1, -(-3 * cache_bytes // layer_bytes))
 
 
 def quantiles_us(samples_s: list[float]) -> dict[str, float]:
