@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from truffle.model.parser import OneLineParser
+
 COMMANDS = ("tune", "profiles", "show", "calibrate")
 
 
@@ -31,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `tune` is the default one."""
-    parser = argparse.ArgumentParser(prog="python -m autotune", description=__doc__)
+    parser = OneLineParser(prog="python -m autotune", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
     tune = subparsers.add_parser("tune", help="search settings and write a tuned config and reports (the default)")
     add_tune_arguments(tune)

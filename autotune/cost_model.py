@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from truffle.bench.decode import layer_kinds
 from truffle.kernels.profiles import GpuProfile
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 
 # Kernels that a layer launches inside a captured graph: norms, projections, RoPE, attention, SwiGLU; and those
 # that sampling adds: hash, pack, merge and the copies' own.
@@ -61,7 +61,7 @@ def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
 
 
 def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
-    """All of a step but the CPU's retrieval and attention."""
+    """All of a step but the CPU's retrieval and attention, under `dense` or `lsh`."""
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
     exact_tokens = kinds.dense * context
     launches = shape.layers * LAUNCHES_PER_LAYER
@@ -71,8 +71,6 @@ def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProf
         launches += kinds.sparse * LAUNCHES_PER_SAMPLED_LAYER
         hashing = kinds.sparse * 4 * shape.head_dim * p.L * p.K / gpu_bandwidth(gpu)
         link = kinds.sparse * _transfer_seconds(shape, p, batch, gpu)
-    elif isinstance(p, StreamingParameters):
-        exact_tokens += kinds.sparse * (p.sink + p.window)
     return StepTime(
         weights=weights_seconds(shape, batch, gpu),
         gpu_attend=batch * kv_bytes_per_layer(shape, exact_tokens) / gpu_bandwidth(gpu),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
 from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 
 WEIGHT_BYTES = 2  # bfloat16
 
@@ -28,7 +28,7 @@ def index_bytes_per_layer(p: LshParameters, kv_heads: int, tokens: int) -> int:
 
 
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
-    """Memory of weights, exact caches, stores and tables for a whole batch."""
+    """Memory of weights, exact caches, stores and tables for a whole batch, under `dense` or `lsh`."""
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
     token_bytes = 2 * shape.kv_heads * shape.head_dim * 2
     weights = shape.parameters * WEIGHT_BYTES
@@ -39,8 +39,6 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
         exact += kinds.sparse * (p.sink + p.window + p.seal_tokens) * token_bytes
         store = kinds.sparse * middle * shape.kv_heads * row_bytes(shape.head_dim, 2)
         index = kinds.sparse * index_bytes_per_layer(p, shape.kv_heads, middle)
-    elif isinstance(p, StreamingParameters):
-        exact += kinds.sparse * (p.sink + p.window) * token_bytes
     on_gpu = weights + batch * exact
     on_host = batch * (store + index)
     gpu, host = (on_gpu, on_host) if has_gpu else (0, on_gpu + on_host)

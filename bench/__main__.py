@@ -9,6 +9,7 @@ from pathlib import Path
 
 from truffle.bench import commands
 from truffle.model.arguments import add_decode_arguments
+from truffle.model.parser import OneLineParser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m truffle.bench", description=__doc__)
+    parser = OneLineParser(prog="python -m truffle.bench", description=__doc__)
     subparsers = parser.add_subparsers(dest="command", required=True)
 
     listing = subparsers.add_parser("list", help="every implementation, and whether it is usable here")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from truffle.model.arguments import add_decode_arguments, decode_config, read_prompt, require_device
+from truffle.model.parser import OneLineParser
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m truffle.model", description=__doc__)
+    parser = OneLineParser(prog="python -m truffle.model", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     generate = commands.add_parser("generate", help="continue one or more prompts, greedily")
     generate.add_argument("--model", default="smollm2", help="smollm2, a safetensors folder or a .gguf file")

@@ -66,6 +66,23 @@ def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpu", "4090", "--trails", "3"], "unrecognized arguments: --trails 3; known: --gpu, --workload"),
+        (["--trials", "x"], "argument --trials: invalid int value: 'x'; known: "),
+        (["profiles", "--gpu"], "unrecognized arguments: --gpu; known: --json"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_bad_option_is_one_line_too(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
 def test_a_dry_run_says_what_would_be_tried_and_writes_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
