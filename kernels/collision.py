@@ -55,8 +55,8 @@ class CollisionLaw:
         return self.log_inclusion_at(1.0 - theta / np.pi)
 
     @functools.cached_property
-    def table(self) -> np.ndarray:
-        """ln u at agreements i / TABLE_CELLS, float32 [TABLE_CELLS + 1], for linear interpolation.
+    def tables(self) -> np.ndarray:
+        """ln u at agreements i / TABLE_CELLS, float32 [1, TABLE_CELLS + 1], for linear interpolation.
 
         Over the agreement, unlike over the cosine, ln u has no square-root ends; its curvature is about
         ``min_hits * K / p^2``, so interpolation errs by less than 1e-5 for p >= 0.25. Below one cell ln u
@@ -64,7 +64,7 @@ class CollisionLaw:
         """
         cells = np.arange(TABLE_CELLS + 1) / TABLE_CELLS
         cells[0] = cells[1]
-        return self.log_inclusion_at(cells).astype(np.float32)
+        return self.log_inclusion_at(cells).astype(np.float32)[None]
 
 
 def _log_choose(n: int, k: int) -> float:

@@ -28,12 +28,14 @@ class Needs:
         packages: import names.
         device: where its tensors live: ``"cpu"``, ``"cuda"`` or ``"any"``.
         isas: instruction sets that its `isa` argument may name; ``"auto"`` is always accepted.
+        pinning: what its `pinning` argument may name beside ``"none"``.
         extra: the extra of this distribution that installs `packages`.
     """
 
     packages: tuple[str, ...] = ()
     device: str = "cpu"
     isas: tuple[str, ...] = ()
+    pinning: tuple[str, ...] = ()
     extra: str = ""
 
 

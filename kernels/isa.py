@@ -1,4 +1,4 @@
-"""Instruction sets of the native kernels, and which of them this machine can run."""
+"""Instruction sets of the native kernels, which of them this machine can run, and where their threads may stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ try:
 except ImportError as error:
     raise ImportError(f"the native extension cannot be loaded; run make install ({error})") from error
 
-ISAS = ("scalar", "avx2", "avx512")
+# Each level includes those before it; an operation without a kernel for a level runs the one below.
+ISAS = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
+PINNING = ("cores",)
 
 
 def why_not(isa: str) -> str | None:

@@ -53,14 +53,18 @@ class Implementation:
         if len(args) > len(names):
             raise TypeError(f"{self.op}/{self.name} takes {len(names)} arguments, got {len(args)}")
         arguments = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-        isas, isa, threads = ("auto", *self.needs.isas), arguments["isa"], arguments["threads"]
-        expect(isa in isas, "isa", f"one of {', '.join(isas)} for {self.op}/{self.name}", repr(isa))
+        threads = arguments["threads"]
+        self._expect_one_of("isa", ("auto", *self.needs.isas), arguments["isa"])
+        self._expect_one_of("pinning", ("none", *self.needs.pinning), arguments["pinning"])
         expect(isinstance(threads, int) and threads >= 1, "threads", "an integer of at least 1", repr(threads))
         contract(self.op).validate(arguments)
         reason = self.refuses(arguments)
         if reason:
             raise Unusable(f"{self.op}/{self.name} refuses: {reason}")
         self.function(*args, **kwargs)
+
+    def _expect_one_of(self, argument: str, known: tuple[str, ...], found: Any) -> None:
+        expect(found in known, argument, f"one of {', '.join(known)} for {self.op}/{self.name}", repr(found))
 
     @functools.cached_property
     def _parameters(self) -> tuple[tuple[str, ...], dict[str, Any]]:

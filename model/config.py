@@ -126,7 +126,7 @@ class Execution(_Frozen):
     batch_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
     isa: str = "auto"
-    pinning: Literal["none"] = "none"
+    pinning: Literal["none", "cores"] = "none"
     wait_policy: Literal["park"] = "park"
     store_format: Literal["bfloat16", "float32"] = "bfloat16"
 

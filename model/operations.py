@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from truffle.kernels import registry
-from truffle.model.config import DecodeConfig
+from truffle.kernels.contract import Needs
+from truffle.model.config import DecodeConfig, Execution
 
 # Where each operation's tensors live; the rest of a step stays on the model's own device.
 HOST_OPS = ("build_tables", "retrieve", "sparse_attend")
@@ -14,7 +16,7 @@ DEVICE_OPS = ("hash_codes", "dense_attend", "merge_states")
 
 
 class Operations:
-    """Callables by operation name, with threads and ISA bound.
+    """Callables by operation name, with threads, ISA and pinning bound.
 
     Attributes:
         names: the implementation that was taken for each operation.
@@ -41,6 +43,12 @@ class Operations:
         for op in HOST_OPS + DEVICE_OPS:
             where = "cpu" if op in HOST_OPS else device
             implementation = registry.get(op, config.implementations.get(op, "auto"), where)
-            isa = config.execution.isa if config.execution.isa in implementation.needs.isas else "auto"
-            setattr(self, op, partial(implementation, threads=config.execution.threads, isa=isa))
+            setattr(self, op, partial(implementation, **_execution(config.execution, implementation.needs)))
             self.names[op] = implementation.name
+
+
+def _execution(execution: Execution, needs: Needs) -> dict[str, Any]:
+    """What an implementation is told of how to run: the parts that it knows."""
+    isa = execution.isa if execution.isa in needs.isas else "auto"
+    pinning = execution.pinning if execution.pinning in needs.pinning else "none"
+    return {"threads": execution.threads, "isa": isa, "pinning": pinning}

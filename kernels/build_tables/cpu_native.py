@@ -3,11 +3,11 @@
 import torch
 
 from truffle.kernels.contract import Needs
-from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 
 
-@implements("build_tables", "cpu_native", Needs(isas=ISAS))
+@implements("build_tables", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def build_tables(
     codes: torch.Tensor,
     offsets: torch.Tensor,
@@ -16,5 +16,6 @@ def build_tables(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
-    native.build_tables(codes, offsets, ids, K, threads, resolve(isa))
+    native.build_tables(codes, offsets, ids, K, threads, resolve(isa), pinning)

@@ -19,6 +19,7 @@ def build_tables(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     flat_codes, flat_offsets, flat_ids = (tensor.flatten(0, 1).numpy() for tensor in (codes, offsets, ids))
     with launching(threads):

@@ -15,6 +15,7 @@ def build_tables(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     ordered, order = codes.int().sort(dim=-1, stable=True)
     ids.copy_(order)

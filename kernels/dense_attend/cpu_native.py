@@ -3,11 +3,11 @@
 import torch
 
 from truffle.kernels.contract import Needs
-from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 
 
-@implements("dense_attend", "cpu_native", Needs(isas=ISAS))
+@implements("dense_attend", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def dense_attend(
     q: torch.Tensor,
     keys: torch.Tensor,
@@ -19,5 +19,6 @@ def dense_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
-    native.dense_attend(q, keys, values, lengths, out, lse, scale, threads, resolve(isa))
+    native.dense_attend(q, keys, values, lengths, out, lse, scale, threads, resolve(isa), pinning)

@@ -31,6 +31,7 @@ def dense_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     B, Hkv, T, d = keys.shape
     H = q.shape[1]

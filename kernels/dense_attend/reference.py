@@ -18,6 +18,7 @@ def dense_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     _, Hkv, T, _ = keys.shape
     query = q.float().unflatten(1, (Hkv, -1)) * scale  # [B, Hkv, G, d]

@@ -3,11 +3,11 @@
 import torch
 
 from truffle.kernels.contract import Needs
-from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 
 
-@implements("hash_codes", "cpu_native", Needs(isas=ISAS))
+@implements("hash_codes", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def hash_codes(
     x: torch.Tensor,
     planes: torch.Tensor,
@@ -17,5 +17,6 @@ def hash_codes(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
-    native.hash_codes(x, planes, center, codes, K, threads, resolve(isa))
+    native.hash_codes(x, planes, center, codes, K, threads, resolve(isa), pinning)

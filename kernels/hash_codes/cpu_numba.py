@@ -26,6 +26,7 @@ def hash_codes(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     centers = x.new_zeros(x.shape[0], x.shape[2], dtype=torch.float32) if center is None else center
     with launching(threads):

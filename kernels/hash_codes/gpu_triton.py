@@ -29,6 +29,7 @@ def hash_codes(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     R, n, d = x.shape
     L = codes.shape[1]

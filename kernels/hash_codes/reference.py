@@ -16,6 +16,7 @@ def hash_codes(
     K: int,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     x = x.double()
     if center is not None:

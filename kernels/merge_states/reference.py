@@ -15,6 +15,7 @@ def merge_states(
     *,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     total = lses.logsumexp(0)
     weights = (lses - total.clamp_min(torch.finfo(torch.float32).min)).exp()

@@ -59,7 +59,11 @@ void expect_shape(const A& array, const char* argument, std::initializer_list<in
     expect(same, argument, "shape [" + wanted + "]");
 }
 
-void expect_threads(int threads) { expect(threads >= 1 && threads <= 4096, "threads", "1 to 4096"); }
+Threads expect_threads(int threads, const std::string& pinning) {
+    expect(threads >= 1 && threads <= 4096, "threads", "1 to 4096");
+    expect(pinning == "none" || pinning == "cores", "pinning", "none or cores");
+    return {threads, pinning == "cores"};
+}
 
 // A store or segment as the kernels see it; holding its arrays keeps their memory alive.
 struct Store {
@@ -96,9 +100,9 @@ struct Segment {
 
 void bind_hash_codes(const RealArray<3>& x, const Array<const float, 2>& planes,
                      const std::optional<Array<const float, 2>>& center, const Array<uint16_t, 3>& codes, int K,
-                     int threads, const std::string& isa) {
+                     int threads, const std::string& isa, const std::string& pinning) {
     int64_t R = x.shape(0), n = x.shape(1), d = x.shape(2), L = codes.shape(1);
-    expect_threads(threads);
+    Threads team = expect_threads(threads, pinning);
     expect(K >= 1 && K <= 16, "K", "1 to 16 bits a table");
     expect_shape(planes, "planes", {d, L * K});
     expect_shape(codes, "codes", {R, L, n});
@@ -106,13 +110,14 @@ void bind_hash_codes(const RealArray<3>& x, const Array<const float, 2>& planes,
     HashCodes call{R, n, d, L, K, reals<3>(x, "x"), planes.data(), center ? center->data() : nullptr, codes.data()};
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
-    hash_codes(call, level, threads);
+    hash_codes(call, level, team);
 }
 
 void bind_build_tables(const Array<const uint16_t, 3>& codes, const Array<int32_t, 3>& offsets,
-                       const Array<uint16_t, 3>& ids, int K, int threads, const std::string& isa) {
+                       const Array<uint16_t, 3>& ids, int K, int threads, const std::string& isa,
+                       const std::string& pinning) {
     int64_t R = codes.shape(0), L = codes.shape(1), n = codes.shape(2);
-    expect_threads(threads);
+    Threads team = expect_threads(threads, pinning);
     require_isa(isa);
     expect(K >= 1 && K <= 16, "K", "1 to 16 bits a table");
     expect(n <= 65'536, "codes", "at most 65536 tokens a segment");
@@ -120,15 +125,15 @@ void bind_build_tables(const Array<const uint16_t, 3>& codes, const Array<int32_
     expect_shape(ids, "ids", {R, L, n});
     BuildTables call{R * L, n, K, codes.data(), offsets.data(), ids.data()};
     nb::gil_scoped_release released;
-    build_tables(call, threads);
+    build_tables(call, team);
 }
 
 void bind_retrieve(const std::vector<std::vector<const Segment*>>& tables, const Array<const uint16_t, 4>& query_codes,
                    const Array<int32_t, 2>& ids, const Array<int32_t, 1>& count, int64_t min_hits, int threads,
-                   const std::string& isa) {
+                   const std::string& isa, const std::string& pinning) {
     int64_t B = query_codes.shape(0), H = query_codes.shape(1), L = query_codes.shape(2), P = query_codes.shape(3);
     int64_t capacity = ids.shape(1);
-    expect_threads(threads);
+    Threads team = expect_threads(threads, pinning);
     require_isa(isa);
     expect(min_hits >= 1 && min_hits <= 65'535, "min_hits", "1 to 65535");
     expect(int64_t(tables.size()) == B, "tables", "one list of segments a request");
@@ -148,17 +153,18 @@ void bind_retrieve(const std::vector<std::vector<const Segment*>>& tables, const
     }
     Retrieve call{B, H, L, P, capacity, &views, query_codes.data(), min_hits, ids.data(), count.data()};
     nb::gil_scoped_release released;
-    retrieve(call, threads);
+    retrieve(call, team);
 }
 
 void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& stores,
                         const Array<const int32_t, 2>& ids, const Array<const int32_t, 1>& count,
                         const std::optional<Array<const float, 3>>& center,
-                        const std::optional<Array<const float, 1>>& law,
+                        const std::optional<Array<const float, 2>>& law,
                         const std::optional<Array<const float, 2>>& log_weight, const Array<float, 3>& out,
-                        const Array<float, 2>& lse, float scale, int threads, const std::string& isa) {
+                        const Array<float, 2>& lse, float scale, int threads, const std::string& isa,
+                        const std::string& pinning) {
     int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), capacity = ids.shape(1);
-    expect_threads(threads);
+    Threads team = expect_threads(threads, pinning);
     expect(int64_t(stores.size()) == B, "stores", "one store a request");
     expect_shape(ids, "ids", {B * H, capacity});
     expect_shape(count, "count", {B * H});
@@ -166,7 +172,8 @@ void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& 
     expect_shape(lse, "lse", {B, H});
     expect(law.has_value() == center.has_value() && law.has_value() != log_weight.has_value(), "law",
            "either law and center, or log_weight");
-    if (law) expect_shape(*law, "law", {LAW_CELLS + 1});
+    int64_t laws = law ? law->shape(0) : 0;
+    if (law) expect_shape(*law, "law", {laws == 1 ? 1 : B * H, LAW_CELLS + 1});
     if (log_weight) expect_shape(*log_weight, "log_weight", {B * H, capacity});
     std::vector<StoreView> views;
     for (const Store* store : stores) {
@@ -178,18 +185,18 @@ void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& 
     for (int64_t row = 0; row < B * H; ++row)
         expect(count.data()[row] >= 0 && count.data()[row] <= capacity, "count", "0 to capacity");
     SparseAttend call{B, H, d, capacity, reals<3>(q, "q"), views.data(), ids.data(), count.data(),
-                      center ? center->data() : nullptr, law ? law->data() : nullptr,
+                      center ? center->data() : nullptr, law ? law->data() : nullptr, laws,
                       log_weight ? log_weight->data() : nullptr, scale, out.data(), lse.data()};
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
-    sparse_attend(call, level, threads);
+    sparse_attend(call, level, team);
 }
 
 void bind_dense_attend(const RealArray<3>& q, const RealArray<4>& keys, const RealArray<4>& values,
                        const Array<const int32_t, 1>& lengths, const Array<float, 3>& out, const Array<float, 2>& lse,
-                       float scale, int threads, const std::string& isa) {
+                       float scale, int threads, const std::string& isa, const std::string& pinning) {
     int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), heads = keys.shape(1), T = keys.shape(2);
-    expect_threads(threads);
+    Threads team = expect_threads(threads, pinning);
     expect(heads > 0 && H % heads == 0, "keys", "a key/value head count that divides H");
     expect(d % 2 == 0, "q", "an even head_dim");
     expect_shape(keys, "keys", {B, heads, T, d});
@@ -204,7 +211,7 @@ void bind_dense_attend(const RealArray<3>& q, const RealArray<4>& keys, const Re
     expect(call.keys.is_bf16 == call.values.is_bf16, "values", "the dtype of keys");
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
-    dense_attend(call, level, threads);
+    dense_attend(call, level, team);
 }
 
 // Copies and pickles of a handle are None: whoever kept it makes a new one.
@@ -224,14 +231,15 @@ NB_MODULE(_native, m) {
              "offsets"_a.noconvert(), "ids"_a.noconvert())
         .def("__reduce__", &forget);
     m.def("hash_codes", &bind_hash_codes, "x"_a.noconvert(), "planes"_a.noconvert(), "center"_a.noconvert().none(),
-          "codes"_a.noconvert(), "K"_a, "threads"_a, "isa"_a);
+          "codes"_a.noconvert(), "K"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
     m.def("build_tables", &bind_build_tables, "codes"_a.noconvert(), "offsets"_a.noconvert(), "ids"_a.noconvert(),
-          "K"_a, "threads"_a, "isa"_a);
+          "K"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
     m.def("retrieve", &bind_retrieve, "tables"_a, "query_codes"_a.noconvert(), "ids"_a.noconvert(),
-          "count"_a.noconvert(), "min_hits"_a, "threads"_a, "isa"_a);
+          "count"_a.noconvert(), "min_hits"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
     m.def("sparse_attend", &bind_sparse_attend, "q"_a.noconvert(), "stores"_a, "ids"_a.noconvert(),
           "count"_a.noconvert(), "center"_a.noconvert().none(), "law"_a.noconvert().none(),
-          "log_weight"_a.noconvert().none(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a);
+          "log_weight"_a.noconvert().none(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a,
+          "pinning"_a = "none");
     m.def("dense_attend", &bind_dense_attend, "q"_a.noconvert(), "keys"_a.noconvert(), "values"_a.noconvert(),
-          "lengths"_a.noconvert(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a);
+          "lengths"_a.noconvert(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
 }

@@ -1,63 +1,92 @@
 #include "isa.h"
 
 #include <cstdint>
+#include <iterator>
 #include <stdexcept>
 
 #ifdef TRUFFLE_X86
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace truffle {
 namespace {
 
+constexpr const char* names[] = {"scalar", "avx2", "avx512", "avx512_bf16", "amx"};
+
 #ifdef TRUFFLE_X86
+
 struct Features {
-    bool fma = false, avx2 = false, avx512 = false;        // what the processor has
-    bool ymm_saved = false, zmm_saved = false;  // what the operating system keeps across task switches
+    bool avx2 = false, avx512 = false, bf16 = false, amx = false;  // what the processor has
+    uint32_t saved = 0;                                            // XCR0: registers kept across task switches
 };
 
 Features read_features() {
     Features found;
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
-    found.fma = c >> 12 & 1;
+    bool fma = c >> 12 & 1;
     if (c >> 27 & 1) {  // OSXSAVE: XGETBV may be executed
-        uint32_t low, high;
-        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-        found.ymm_saved = (low & 0x06) == 0x06;
-        found.zmm_saved = (low & 0xE6) == 0xE6;
+        uint32_t high;
+        __asm__ volatile("xgetbv" : "=a"(found.saved), "=d"(high) : "c"(0));
     }
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
-    found.avx2 = b >> 5 & 1;
     constexpr unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;
-    found.avx512 = (b & (f | dq | bw | vl)) == (f | dq | bw | vl);
+    constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+    found.avx2 = fma && (b >> 5 & 1);
+    found.avx512 = found.avx2 && (b & (f | dq | bw | vl)) == (f | dq | bw | vl);
+    bool tiles = (d & (amx_bf16 | amx_tile)) == (amx_bf16 | amx_tile);
+    found.bf16 = found.avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    found.amx = found.bf16 && tiles;
     return found;
 }
 
-std::string why_not_x86(const std::string& name) {
+// Tile registers are large, so that Linux hands them out on request only, once a process.
+bool tiles_permitted() {
+    constexpr long request_permission = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+std::string why_not_x86(Isa isa) {
     static const Features has = read_features();
-    bool wide = name == "avx512";
-    if (!has.fma || !(wide ? has.avx512 : has.avx2))
-        return wide ? "the processor lacks AVX-512 F, BW, DQ or VL" : "the processor lacks AVX2 or FMA";
-    if (!(wide ? has.zmm_saved : has.ymm_saved)) return "the operating system does not save its registers";
-    return "";
+    auto lacks = [&](bool present, uint32_t saved, const char* what) -> std::string {
+        if (!present) return std::string("the processor lacks ") + what;
+        return (has.saved & saved) == saved ? "" : "the operating system does not save its registers";
+    };
+    switch (isa) {
+        case Isa::scalar: return "";
+        case Isa::avx2: return lacks(has.avx2, 0x06, "AVX2 or FMA");
+        case Isa::avx512: return lacks(has.avx512, 0xE6, "AVX-512 F, BW, DQ or VL");
+        case Isa::avx512_bf16: return lacks(has.bf16, 0xE6, "AVX512-BF16");
+        case Isa::amx: break;
+    }
+    std::string reason = lacks(has.amx, 0x600E6, "AMX-BF16");
+    static const bool permitted = reason.empty() && tiles_permitted();
+    return !reason.empty() || permitted ? reason : "the operating system does not permit tile registers";
 }
 #else
-std::string why_not_x86(const std::string&) { return "it is for x86-64 processors"; }
+std::string why_not_x86(Isa isa) { return isa == Isa::scalar ? "" : "it is for x86-64 processors"; }
 #endif
+
+int level_of(const std::string& name) {
+    for (size_t i = 0; i < std::size(names); ++i)
+        if (name == names[i]) return int(i);
+    return -1;
+}
 
 }  // namespace
 
 std::string why_not_isa(const std::string& name) {
-    if (name == "scalar") return "";
-    if (name == "avx2" || name == "avx512") return why_not_x86(name);
-    return "there is no such instruction set; known: scalar, avx2, avx512";
+    int level = level_of(name);
+    if (level >= 0) return why_not_x86(Isa(level));
+    return "there is no such instruction set; known: scalar, avx2, avx512, avx512_bf16, amx";
 }
 
 Isa require_isa(const std::string& name) {
     std::string reason = why_not_isa(name);
     if (!reason.empty()) throw std::invalid_argument("isa: " + name + " cannot be used here: " + reason);
-    return name == "avx512" ? Isa::avx512 : name == "avx2" ? Isa::avx2 : Isa::scalar;
+    return Isa(level_of(name));
 }
 
 }  // namespace truffle

@@ -5,7 +5,8 @@
 
 namespace truffle {
 
-enum class Isa { scalar, avx2, avx512 };
+// Each level includes those before it.
+enum class Isa { scalar, avx2, avx512, avx512_bf16, amx };
 
 // Parses a level by name. Throws std::invalid_argument for an unknown one, or one this machine cannot run.
 Isa require_isa(const std::string& name);
@@ -15,14 +16,15 @@ std::string why_not_isa(const std::string& name);
 
 }  // namespace truffle
 
-// TRUFFLE_DECLARE(result, name, arguments) declares one kernel for each level; TRUFFLE_PICK chooses between them.
+// TRUFFLE_DECLARE(result, name, arguments) declares one kernel for scalar, AVX2 and AVX-512; TRUFFLE_PICK takes the
+// one for a level, or for the highest level below.
 #ifdef TRUFFLE_X86
 #define TRUFFLE_DECLARE(result, name, ...)              \
     namespace scalar { result name(__VA_ARGS__); }      \
     namespace avx2 { result name(__VA_ARGS__); }        \
     namespace avx512 { result name(__VA_ARGS__); }
 #define TRUFFLE_PICK(isa, name) \
-    ((isa) == Isa::avx512 ? avx512::name : (isa) == Isa::avx2 ? avx2::name : scalar::name)
+    ((isa) >= Isa::avx512 ? avx512::name : (isa) == Isa::avx2 ? avx2::name : scalar::name)
 #else
 #define TRUFFLE_DECLARE(result, name, ...) \
     namespace scalar { result name(__VA_ARGS__); }

@@ -110,13 +110,13 @@ Team& team() {
 
 }  // namespace
 
-void run_tasks(int threads, int64_t tasks, void (*body)(void*, int64_t), void* context) {
-    threads = static_cast<int>(std::min<int64_t>(threads, tasks));
+void run_tasks(Threads threads, int64_t tasks, void (*body)(void*, int64_t), void* context) {
+    threads.count = static_cast<int>(std::min<int64_t>(threads.count, tasks));
     Job job{body, context, tasks};
-    if (threads <= 1)
+    if (threads.count <= 1)
         job.work();
     else
-        team().run(threads, job);
+        team().run(threads.count, job);
     if (job.failure) std::rethrow_exception(job.failure);
 }
 

@@ -6,13 +6,18 @@
 
 namespace truffle {
 
-// Calls body(context, task) once for every task in [0, tasks), on up to `threads` threads, the caller's among
-// them. Tasks start in ascending order. The first exception thrown by a task stops the rest and is rethrown.
-// Calls from several threads take turns.
-void run_tasks(int threads, int64_t tasks, void (*body)(void*, int64_t), void* context);
+// How many threads a call may use, the caller's among them, and whether the team's own stay on a core each.
+struct Threads {
+    int count = 1;
+    bool pinned = false;
+};
+
+// Calls body(context, task) once for every task in [0, tasks). Tasks start in ascending order. The first exception
+// thrown by a task stops the rest and is rethrown. Calls from several threads take turns.
+void run_tasks(Threads threads, int64_t tasks, void (*body)(void*, int64_t), void* context);
 
 template <class Body>
-void parallel(int threads, int64_t tasks, Body&& body) {
+void parallel(Threads threads, int64_t tasks, Body&& body) {
     using Callable = std::remove_reference_t<Body>;
     run_tasks(threads, tasks, [](void* context, int64_t task) { (*static_cast<Callable*>(context))(task); }, &body);
 }

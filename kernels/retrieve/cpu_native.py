@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 
 from truffle.kernels.contract import Needs
-from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Segment
 
 
-@implements("retrieve", "cpu_native", Needs(isas=ISAS))
+@implements("retrieve", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def retrieve(
     tables: Sequence[Sequence[Segment]],
     query_codes: torch.Tensor,
@@ -25,9 +25,10 @@ def retrieve(
     min_hits: int = 2,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     handles = [[native_segment(segment) for segment in segments] for segments in tables]
-    native.retrieve(handles, query_codes, ids, count, min_hits, threads, resolve(isa))
+    native.retrieve(handles, query_codes, ids, count, min_hits, threads, resolve(isa), pinning)
 
 
 def native_segment(segment: Segment) -> native.Segment:

@@ -36,6 +36,7 @@ def retrieve(
     min_hits: int = 2,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     segments = [_described(segment) for request in tables for segment in request]
     firsts = np.cumsum([0, *map(len, tables)])

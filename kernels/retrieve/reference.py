@@ -18,6 +18,7 @@ def retrieve(
     min_hits: int = 2,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     B, H, _, _ = query_codes.shape
     for b in range(B):

@@ -8,12 +8,12 @@ import torch
 
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Needs
-from truffle.kernels.isa import ISAS, native, resolve
+from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store
 
 
-@implements("sparse_attend", "cpu_native", Needs(isas=ISAS))
+@implements("sparse_attend", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def sparse_attend(
     q: torch.Tensor,
     stores: Sequence[Store],
@@ -28,10 +28,13 @@ def sparse_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     handles = [native_store(store) for store in stores]
-    table = None if law is None else law.table
-    native.sparse_attend(q, handles, ids, count, center, table, log_weight, out, lse, scale, threads, resolve(isa))
+    tables = None if law is None else law.tables
+    native.sparse_attend(
+        q, handles, ids, count, center, tables, log_weight, out, lse, scale, threads, resolve(isa), pinning
+    )
 
 
 def native_store(store: Store) -> native.Store:

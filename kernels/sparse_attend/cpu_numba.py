@@ -36,13 +36,14 @@ def sparse_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     described = np.array([_described(store, stores[0].rows.dtype) for store in stores], np.int64)
     like = np.empty(0, np.uint16 if stores[0].rows.dtype == torch.bfloat16 else np.float32)
-    table = FLOATS if law is None else law.table
+    tables = np.empty((0, 0), np.float32) if law is None else law.tables
     centers = np.empty((0, 0, 0), np.float32) if center is None else center.numpy()
     weights = np.empty((0, 0), np.float32) if log_weight is None else log_weight.numpy()
-    arrays = (bits(q), described, like, ids.numpy(), count.numpy(), centers, table, weights)
+    arrays = (bits(q), described, like, ids.numpy(), count.numpy(), centers, tables, weights)
     with launching(threads):
         wrong = _attend(*arrays, np.float32(scale), out.numpy(), lse.numpy())
     if wrong >= 0:
@@ -57,7 +58,7 @@ def _described(store: Store, dtype: torch.dtype) -> tuple[int, ...]:
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _attend(q, stores, like, ids, count, centers, table, weights, scale, out, lse):
+def _attend(q, stores, like, ids, count, centers, tables, weights, scale, out, lse):
     """Returns a row of `ids` that names a key outside its store, or -1."""
     _, H, d = q.shape
     tasks = _cut(count)
@@ -70,8 +71,9 @@ def _attend(q, stores, like, ids, count, centers, table, weights, scale, out, ls
         fits[task] = _all_below(sample, store[1])
         if fits[task]:
             query, g = _widened(q[b, h]), h // (H // store[2])
-            center = centers[b, g] if table.size > 0 else query
-            known = weights[row, first:last] if table.size == 0 else query
+            center = centers[b, g] if tables.size > 0 else query
+            table = tables[row if len(tables) > 1 else 0] if tables.size > 0 else query[:0]
+            known = weights[row, first:last] if tables.size == 0 else query
             _attend_chunk(query, store, g, like, sample, center, table, known, scale, states[task])
     for task in range(len(tasks)):
         if not fits[task]:

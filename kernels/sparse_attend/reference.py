@@ -24,6 +24,7 @@ def sparse_attend(
     scale: float,
     threads: int = 1,
     isa: str = "auto",
+    pinning: str = "none",
 ) -> None:
     B, H, _ = q.shape
     for b in range(B):

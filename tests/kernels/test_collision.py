@@ -44,13 +44,13 @@ def test_ends_are_finite_or_minus_infinity_and_never_above_zero():
         logs = law.log_inclusion(np.array([-1.5, -1.0, 1.0, 1.5]))
         assert np.all(logs[:2] == -np.inf)
         assert logs[2:] == pytest.approx([0.0, 0.0], abs=1e-12)
-        assert np.all(np.isfinite(law.table))
+        assert np.all(np.isfinite(law.tables[0]))
 
 
 @pytest.mark.parametrize("law", [CollisionLaw(10, 150, 2), CollisionLaw(16, 1, 1), CollisionLaw(12, 60, 2, 1)], ids=str)
 def test_interpolating_the_table_errs_by_less_than_1e_5(law):
     agreement = np.random.default_rng(0).uniform(0.25, 1.0, 20_000)
-    got = np.interp(agreement * TABLE_CELLS, np.arange(TABLE_CELLS + 1), law.table)
+    got = np.interp(agreement * TABLE_CELLS, np.arange(TABLE_CELLS + 1), law.tables[0])
     assert np.abs(got - law.log_inclusion_at(agreement)).max() < 1e-5
 
 

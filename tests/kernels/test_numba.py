@@ -140,7 +140,7 @@ def test_arc_cosine():
 
 
 def test_log_inclusion_at_and_beyond_the_ends():
-    table = CollisionLaw(8, 75).table
+    table = CollisionLaw(8, 75).tables[0]
     for cosine, cell in [(1.0, -1), (1.5, -1), (-1.0, 0), (-2.0, 0), (np.nan, 0)]:
         found = log_inclusion_of(np.float32(cosine), table)
         assert found == pytest.approx(float(table[cell]), rel=1e-5, abs=1e-6)

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "scratch.h"
-#include "team.h"
 
 namespace truffle {
 namespace {
@@ -44,7 +43,7 @@ void sort(const uint16_t* __restrict codes, int64_t n, int64_t buckets, int32_t*
 
 }  // namespace
 
-void build_tables(const BuildTables& call, int threads) {
+void build_tables(const BuildTables& call, Threads threads) {
     int64_t buckets = int64_t{1} << call.K;
     parallel(threads, call.sorts, [&](int64_t s) {
         const uint16_t* codes = call.codes + s * call.n;

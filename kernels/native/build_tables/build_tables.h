@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "team.h"
+
 namespace truffle {
 
 struct BuildTables {
@@ -14,6 +16,6 @@ struct BuildTables {
 };
 
 // Throws std::invalid_argument for a code of 2^K or more.
-void build_tables(const BuildTables& call, int threads);
+void build_tables(const BuildTables& call, Threads threads);
 
 }  // namespace truffle

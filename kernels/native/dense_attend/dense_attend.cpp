@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "scratch.h"
-#include "team.h"
 
 namespace truffle {
 namespace {
@@ -45,12 +44,12 @@ void attend_part(const DenseAttend& call, Isa isa, const Part& part, State* stat
 
 }  // namespace
 
-void dense_attend(const DenseAttend& call, Isa isa, int threads) {
+void dense_attend(const DenseAttend& call, Isa isa, Threads threads) {
     thread_local std::vector<Part> parts;
     thread_local std::vector<State> states;
     thread_local std::vector<float> sums;
     int64_t d = call.d, group = call.H / call.heads;
-    split(call, threads, parts);
+    split(call, threads.count, parts);
     int64_t n = parts.size();
     sums.resize(n * group * d);
     states.resize(n * group);

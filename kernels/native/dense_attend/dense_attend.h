@@ -6,6 +6,7 @@
 #include "attend/state.h"
 #include "isa.h"
 #include "numbers.h"
+#include "team.h"
 
 namespace truffle {
 
@@ -19,7 +20,7 @@ struct DenseAttend {
     float* lse;  // [B, H]
 };
 
-void dense_attend(const DenseAttend& call, Isa isa, int threads);
+void dense_attend(const DenseAttend& call, Isa isa, Threads threads);
 
 // A run of keys of one key/value head and the query heads that read it, as a kernel sees them.
 struct Run {

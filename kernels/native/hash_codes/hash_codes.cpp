@@ -3,16 +3,15 @@
 #include <algorithm>
 
 #include "scratch.h"
-#include "team.h"
 
 namespace truffle {
 
 // Blocks of vectors that fit the second-level cache; where there are too few, tables are shared out as well.
-void hash_codes(const HashCodes& call, Isa isa, int threads) {
+void hash_codes(const HashCodes& call, Isa isa, Threads threads) {
     constexpr int64_t BLOCK = 512;
     const int64_t vectors = call.R * call.n, blocks = (vectors + BLOCK - 1) / BLOCK;
     if (vectors == 0 || call.L == 0) return;
-    const int64_t wanted = threads == 1 ? 1 : 4 * threads;
+    const int64_t wanted = threads.count == 1 ? 1 : 4 * threads.count;
     const int64_t shares = std::clamp<int64_t>((wanted + blocks - 1) / blocks, 1, call.L);
     parallel(threads, blocks * shares, [&](int64_t task) {
         thread_local Scratch scratch;

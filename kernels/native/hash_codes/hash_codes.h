@@ -5,6 +5,7 @@
 
 #include "isa.h"
 #include "numbers.h"
+#include "team.h"
 
 namespace truffle {
 
@@ -17,7 +18,7 @@ struct HashCodes {
     uint16_t* codes;      // [R, L, n]
 };
 
-void hash_codes(const HashCodes& call, Isa isa, int threads);
+void hash_codes(const HashCodes& call, Isa isa, Threads threads);
 
 // Vectors [first, first + count) of the R*n, hashed into tables [table, table + tables), as a kernel sees them.
 struct HashBlock {

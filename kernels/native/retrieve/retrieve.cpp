@@ -6,7 +6,6 @@
 #include <string>
 
 #include "scratch.h"
-#include "team.h"
 
 namespace truffle {
 namespace {
@@ -113,7 +112,7 @@ void split(const Retrieve& call, std::vector<Task>& tasks) {
 
 }  // namespace
 
-void retrieve(const Retrieve& call, int threads) {
+void retrieve(const Retrieve& call, Threads threads) {
     thread_local std::vector<Task> tasks;
     thread_local std::vector<int64_t> sizes;
     split(call, tasks);

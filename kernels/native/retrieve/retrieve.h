@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "team.h"
+
 namespace truffle {
 
 // Hash tables of up to 65,536 rows, from row `start`.
@@ -23,6 +25,6 @@ struct Retrieve {
 };
 
 // Throws std::invalid_argument for a code without a bucket, or tables that point outside their segment.
-void retrieve(const Retrieve& call, int threads);
+void retrieve(const Retrieve& call, Threads threads);
 
 }  // namespace truffle

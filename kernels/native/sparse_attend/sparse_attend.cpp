@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "scratch.h"
-#include "team.h"
 
 namespace truffle {
 namespace {
@@ -48,9 +47,10 @@ void attend_part(const SparseAttend& call, Isa isa, const Part& part, State& sta
         if (center) along_center += double{q[i]} * center[i];
     }
     int64_t place = part.row * call.capacity + part.first;
+    const float* law = call.law ? call.law + (call.laws == 1 ? 0 : part.row) * (LAW_CELLS + 1) : nullptr;
     Sample sample{store.rows + head * store.capacity * store.row_bytes, store.row_bytes, store.length, d,
                   store.is_bf16, q, float(std::sqrt(squares)), float(along_center), call.scale,
-                  call.ids + place, part.count, call.law,
+                  call.ids + place, part.count, law,
                   call.log_weight ? call.log_weight + place : nullptr, scratch.take<float>(sample_scratch(d))};
     int64_t bad = TRUFFLE_PICK(isa, attend_sample)(sample, state);
     if (bad < 0) return;
@@ -61,11 +61,11 @@ void attend_part(const SparseAttend& call, Isa isa, const Part& part, State& sta
 
 }  // namespace
 
-void sparse_attend(const SparseAttend& call, Isa isa, int threads) {
+void sparse_attend(const SparseAttend& call, Isa isa, Threads threads) {
     thread_local std::vector<Part> parts;
     thread_local std::vector<State> states;
     thread_local std::vector<float> sums;
-    split(call, threads, parts);
+    split(call, threads.count, parts);
     sums.resize(parts.size() * call.d);
     states.resize(parts.size());
     for (size_t p = 0; p < parts.size(); ++p) states[p] = {0.0f, 0.0f, sums.data() + p * call.d};

@@ -6,6 +6,7 @@
 #include "attend/state.h"
 #include "isa.h"
 #include "numbers.h"
+#include "team.h"
 
 namespace truffle {
 
@@ -25,7 +26,8 @@ struct SparseAttend {
     const int32_t* ids;       // [B*H, capacity]
     const int32_t* count;     // [B*H]
     const float* center;      // [B, heads, d], or null
-    const float* law;         // [LAW_CELLS + 1]: ln u over the agreement, or null
+    const float* law;         // [laws, LAW_CELLS + 1]: ln u over the agreement, or null
+    int64_t laws;             // 1 for all rows, or B*H
     const float* log_weight;  // [B*H, capacity], or null
     float scale;
     float* out;  // [B, H, d]
@@ -33,7 +35,7 @@ struct SparseAttend {
 };
 
 // Throws std::out_of_range for an id outside its store.
-void sparse_attend(const SparseAttend& call, Isa isa, int threads);
+void sparse_attend(const SparseAttend& call, Isa isa, Threads threads);
 
 // Part of the sample of one query head, as a kernel sees it.
 struct Sample {
