@@ -72,12 +72,18 @@ struct Store {
     StoreView view;
 
     Store(RealArray<3> held, int64_t length, int64_t head_dim) : rows(std::move(held)), head_dim(head_dim) {
-        bool is_bf16 = reals<3>(rows, "rows").is_bf16;
-        int64_t size = is_bf16 ? 2 : 4, capacity = rows.shape(1), row_bytes = rows.shape(2) * size;
+        Format format = format_of(rows.dtype());
+        int64_t size = element_bytes(format), capacity = rows.shape(1), row_bytes = rows.shape(2) * size;
         expect(head_dim > 0 && head_dim % 2 == 0, "head_dim", "an even number");
-        expect(row_bytes >= 2 * head_dim * size + 4, "rows", "room for key, value and norm");
+        expect(row_bytes >= RowLayout(head_dim, size).used, "rows", "room for key, value, norm and scales");
         expect(length >= 0 && length <= capacity, "length", "0 to " + std::to_string(capacity));
-        view = {static_cast<const char*>(rows.data()), int64_t(rows.shape(0)), capacity, row_bytes, length, is_bf16};
+        view = {static_cast<const char*>(rows.data()), int64_t(rows.shape(0)), capacity, row_bytes, length, format};
+    }
+
+    static Format format_of(nb::dlpack::dtype dtype) {
+        if (dtype == nb::dtype<int8_t>()) return Format::int8;
+        expect(dtype == nb::dtype<bf16>() || dtype == nb::dtype<float>(), "rows", "dtype float32, bfloat16 or int8");
+        return dtype == nb::dtype<bf16>() ? Format::bfloat16 : Format::float32;
     }
 };
 
@@ -151,7 +157,7 @@ void bind_retrieve(const std::vector<std::vector<const Segment*>>& tables, const
         }
         expect(room <= capacity, "ids", "room for all " + std::to_string(room) + " keys of a request");
     }
-    Retrieve call{B, H, L, P, capacity, &views, query_codes.data(), min_hits, ids.data(), count.data()};
+    Retrieve call{{B, H, L, P, &views, query_codes.data(), min_hits}, capacity, ids.data(), count.data()};
     nb::gil_scoped_release released;
     retrieve(call, team);
 }
@@ -184,9 +190,10 @@ void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& 
     }
     for (int64_t row = 0; row < B * H; ++row)
         expect(count.data()[row] >= 0 && count.data()[row] <= capacity, "count", "0 to capacity");
-    SparseAttend call{B, H, d, capacity, reals<3>(q, "q"), views.data(), ids.data(), count.data(),
-                      center ? center->data() : nullptr, law ? law->data() : nullptr, laws,
-                      log_weight ? log_weight->data() : nullptr, scale, out.data(), lse.data()};
+    Queries queries{B, H, d, reals<3>(q, "q"), views.data(), center ? center->data() : nullptr,
+                    law ? law->data() : nullptr, laws, scale};
+    SparseAttend call{queries, capacity, ids.data(), count.data(), log_weight ? log_weight->data() : nullptr,
+                      out.data(), lse.data()};
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
     sparse_attend(call, level, team);
