@@ -48,17 +48,26 @@ void prefetch(const Bucket& bucket) {
     for (int64_t at = 0; at < 2 * bucket.size + 62; at += 64) __builtin_prefetch(from + at);
 }
 
+// How many of `size` ascending ids are below `bound`, without a branch that could be guessed wrong.
+int64_t count_below(const uint16_t* ids, int64_t size, int64_t bound) {
+    const uint16_t* from = ids;
+    while (size > 1) {
+        int64_t half = size / 2;
+        from += (from[half - 1] < bound) * half;
+        size -= half;
+    }
+    return from - ids + (size == 1 && *from < bound);
+}
+
 // The part of a bucket, whose ids ascend, that lies in the task's range.
 Bucket narrowed(const Search& task, const Bucket& bucket) {
     if (task.first == 0 && task.last == task.segment->n) return bucket;
-    const uint16_t* end = bucket.ids + bucket.size;
-    const uint16_t* low = std::lower_bound(bucket.ids, end, task.first);
-    return {low, std::lower_bound(low, end, task.last) - low};
+    int64_t low = count_below(bucket.ids, bucket.size, task.first);
+    return {bucket.ids + low, count_below(bucket.ids, bucket.size, task.last) - low};
 }
 
-// Appends every id on its `min_hits`-th hit. Where a counter could pass its largest value it stays there, so that
-// no id is appended twice. A corrupt bucket can repeat an id, and would wrap a counter once in 256 entries.
-template <class Counter, bool SATURATE>
+// Appends every id on its `min_hits`-th hit. Counters saturate, so that no id is appended twice.
+template <class Counter>
 int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t* found) {
     const Counter before = Counter(task.min_hits - 1), most = std::numeric_limits<Counter>::max();
     const int64_t probes = task.L * task.P;
@@ -73,9 +82,8 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
             Counter seen = hits[id];
             found[size] = id;
             size += seen == before;
-            hits[id] = Counter(seen + (SATURATE ? seen != most : 1));
+            hits[id] = Counter(seen + (seen != most));
         }
-        if (size > SEGMENT) refuse("tables", "expected a row once in a table, got it repeatedly");
     }
     return size;
 }
@@ -91,18 +99,14 @@ int64_t pieces_of(const Collisions& from, int threads) {
 Found search(const Search& task) {
     thread_local Scratch scratch;
     const int64_t probes = task.L * task.P;
-    scratch.reserve(probes * sizeof(Bucket) + SEGMENT * 2 + (2 * SEGMENT + 1) * 2 + 192);
+    scratch.reserve(probes * sizeof(Bucket) + SEGMENT * 2 + (SEGMENT + 1) * 2 + 192);
     Bucket* buckets = scratch.take<Bucket>(probes);
     uint16_t* hits = scratch.take<uint16_t>(SEGMENT);
-    uint16_t* found = scratch.take<uint16_t>(2 * SEGMENT + 1);
+    uint16_t* found = scratch.take<uint16_t>(SEGMENT + 1);
     find_buckets(task, buckets);
-    int64_t size = 0;
-    if (task.min_hits > std::numeric_limits<uint8_t>::max())
-        size = walk<uint16_t, true>(task, buckets, hits, found);
-    else if (probes > std::numeric_limits<uint8_t>::max())
-        size = walk<uint8_t, true>(task, buckets, reinterpret_cast<uint8_t*>(hits), found);
-    else
-        size = walk<uint8_t, false>(task, buckets, reinterpret_cast<uint8_t*>(hits), found);
+    bool narrow = task.min_hits <= std::numeric_limits<uint8_t>::max();
+    int64_t size = narrow ? walk(task, buckets, reinterpret_cast<uint8_t*>(hits), found)
+                          : walk(task, buckets, hits, found);
     bool outside = size > task.last - task.first;
     for (int64_t i = 0; i < size; ++i) outside |= found[i] < task.first || found[i] >= task.last;
     if (outside) refuse("tables", "expected ids below " + std::to_string(task.segment->n) + " in the segment");
