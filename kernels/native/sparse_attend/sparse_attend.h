@@ -62,6 +62,7 @@ struct Sample {
     const char* rows;
     int64_t row_bytes, length, d;
     Format format;
+    bool far;  // ask for rows into the second-level cache
     int head_count;
     SampleHead heads[MOST_HEADS];
     float scale;
