@@ -9,9 +9,11 @@ from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Arguments, Case, OpContract
 from truffle.kernels.store import Store
 
-RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3}
-LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3}
+# The reference attends to the same int8 codes and scales, and sums over a code are as exact as over a float32.
+RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3, "int8": 2e-5}
+LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3, "int8": 1e-4}
 LSE_ROUNDING = 2.0**-22  # a float32 product of head_dim terms: a logit of 1,000 is not known to 1e-4
+INT8 = {"dtype": "int8", "query_dtype": "float32"}
 
 
 def arguments(case: Case) -> Arguments:
@@ -19,6 +21,7 @@ def arguments(case: Case) -> Arguments:
     B, H, Hkv, d = s["B"], s["H"], s["Hkv"], s["d"]
     generator = torch.Generator().manual_seed(case.seed)
     dtype = getattr(torch, s.get("dtype", "float32"))
+    query_dtype = getattr(torch, s["query_dtype"]) if "query_dtype" in s else dtype
     q = torch.randn(B, H, d, generator=generator) * s.get("query_scale", 1.0)
     center = torch.randn(B, Hkv, d, generator=generator) if s.get("law", True) else None
     stores, capacity = [], max(max(s["keys"]), 1)
@@ -38,7 +41,7 @@ def arguments(case: Case) -> Arguments:
         ids[row, : len(chosen)] = chosen.int()
         count[row] = len(chosen)
     return {
-        "q": q.to(dtype),
+        "q": q.to(query_dtype),
         "stores": stores,
         "ids": ids,
         "count": count,
@@ -127,6 +130,15 @@ CONTRACT = OpContract(
         Case("special", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [40], "special": True}, seed=6),
         Case("huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0}, seed=7),
         Case("d80", {"B": 1, "H": 2, "Hkv": 2, "d": 80, "keys": [50]}, seed=8),
+        Case(
+            "int8",
+            {"B": 2, "H": 8, "Hkv": 2, "d": 128, "keys": [150, 33], "dtype": "int8", "query_dtype": "bfloat16"},
+            12,
+        ),
+        Case("int8_groups_of_3", {"B": 1, "H": 9, "Hkv": 3, "d": 64, "keys": [201], "ragged": True, **INT8}, 13),
+        Case("int8_weights", {"B": 2, "H": 4, "Hkv": 4, "d": 128, "keys": [99, 0], "law": None, **INT8}, 14),
+        Case("int8_special", {"B": 1, "H": 2, "Hkv": 1, "d": 80, "keys": [40], "special": True, **INT8}, 15),
+        Case("int8_huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0, **INT8}, 16),
         Case("d96_bf16", {"B": 1, "H": 4, "Hkv": 1, "d": 96, "keys": [70], "dtype": "bfloat16"}, seed=9),
         Case(
             "K16",
