@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, default in (("min-hits", 2), ("threads", 1), ("batch", 1), ("seed", 0)):
         op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
-    op.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(%(default)s)")
+    op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")
     op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")
     op.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     op.set_defaults(run=commands.time_ops)
