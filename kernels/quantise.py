@@ -16,7 +16,8 @@ def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     vector reaches no other through a mean, a norm or a score.
     """
     x = x.float()
-    scale = torch.where(x.isfinite(), x, 0.0).abs().amax(-1) / LARGEST_CODE
+    # Torch divides by a number like this on a GPU only; written out, scales are the same on both sides.
+    scale = torch.where(x.isfinite(), x, 0.0).abs().amax(-1) * (1 / LARGEST_CODE)
     codes = (x / scale[..., None]).round().nan_to_num(nan=0.0)  # 0 / 0 in a zero vector
     return codes.clamp(-LARGEST_CODE, LARGEST_CODE).to(torch.int8), scale
 

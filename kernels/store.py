@@ -12,6 +12,7 @@ from truffle.kernels.quantise import dequantise, quantise
 SEGMENT_TOKENS = 65_536
 _ROW_ALIGNMENT_BYTES = 16
 _FLOATS = {torch.bfloat16: 1, torch.float32: 1, torch.int8: 3}  # norm, and of codes two scales
+STORE_DTYPES = tuple(_FLOATS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Store:
     def allocate(kv_heads: int, capacity: int, head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Store:
         """An empty store for `capacity` tokens."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
-        expect(dtype in _FLOATS, "dtype", "bfloat16, float32 or int8", dtype)
+        expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
         return Store(torch.zeros(kv_heads, capacity, row_width(head_dim, dtype), dtype=dtype), 0, head_dim)
 
     @property

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from truffle.kernels import registry
 from truffle.kernels.checks import ArgumentError
 from truffle.kernels.quantise import as_stored, dequantise, quantise
 from truffle.kernels.store import Store, row_bytes
@@ -77,6 +80,11 @@ def test_bytes_of_an_eight_bit_row():
     assert row[2 * D : 2 * D + 12] == figures.numpy().tobytes()
 
 
-def test_a_format_that_is_not_held_is_refused():
+def test_a_format_that_is_not_held_is_refused_by_store_and_operation():
     with pytest.raises(ArgumentError, match="dtype: expected bfloat16, float32 or int8, got"):
         Store.allocate(HKV, 4, D, torch.float16)
+    contract = registry.contract("sparse_attend")
+    arguments = contract.arguments(contract.cases[0])
+    arguments["stores"] = [replace(store, rows=store.rows.half()) for store in arguments["stores"]]
+    with pytest.raises(ArgumentError, match=r"stores\[0\]: expected bfloat16, float32 or int8 rows, got"):
+        registry.get("sparse_attend", "cpu_numba")(**arguments)
