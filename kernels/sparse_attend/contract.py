@@ -21,7 +21,6 @@ def arguments(case: Case) -> Arguments:
     B, H, Hkv, d = s["B"], s["H"], s["Hkv"], s["d"]
     generator = torch.Generator().manual_seed(case.seed)
     dtype = getattr(torch, s.get("dtype", "float32"))
-    query_dtype = getattr(torch, s["query_dtype"]) if "query_dtype" in s else dtype
     q = torch.randn(B, H, d, generator=generator) * s.get("query_scale", 1.0)
     center = torch.randn(B, Hkv, d, generator=generator) if s.get("law", True) else None
     stores, capacity = [], max(max(s["keys"]), 1)
@@ -41,7 +40,7 @@ def arguments(case: Case) -> Arguments:
         ids[row, : len(chosen)] = chosen.int()
         count[row] = len(chosen)
     return {
-        "q": q.to(query_dtype),
+        "q": q.to(query_dtype(case)),
         "stores": stores,
         "ids": ids,
         "count": count,
@@ -52,6 +51,11 @@ def arguments(case: Case) -> Arguments:
         "lse": torch.full((B, H), torch.nan),
         "scale": d**-0.5,
     }
+
+
+def query_dtype(case: Case) -> torch.dtype:
+    """The rows' dtype, unless the case says otherwise: queries are never int8."""
+    return getattr(torch, case.sizes.get("query_dtype", case.sizes.get("dtype", "float32")))
 
 
 def check(arguments: Arguments, sizes: dict[str, int]) -> None:

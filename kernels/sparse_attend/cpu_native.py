@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -14,12 +13,7 @@ from truffle.kernels.registry import implements
 from truffle.kernels.store import Store
 
 
-def _int8(arguments: dict[str, Any]) -> str | None:
-    found = any(store.rows.dtype == torch.int8 for store in arguments["stores"])
-    return "stores of int8 rows are not in this build" if found else None
-
-
-@implements("sparse_attend", "cpu_native", Needs(isas=ISAS, pinning=PINNING), refuses=_int8)
+@implements("sparse_attend", "cpu_native", Needs(isas=ISAS, pinning=PINNING))
 def sparse_attend(
     q: torch.Tensor,
     stores: Sequence[Store],

@@ -18,7 +18,6 @@ def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
         config = DecodeConfig(
             parameters=LshParameters(K=6, L=20),
             execution=Execution(store_format=store_format),
-            implementations={"sparse_attend": "cpu_numba"},
         )
         timed = timer.measure(config, threads=1, seconds=0.01)
         assert timed.attend_s > 0

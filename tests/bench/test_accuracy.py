@@ -50,10 +50,7 @@ def test_a_coarser_store_errs_a_little(run):
     parameters = LshParameters(K=1, L=64, min_hits=1, dense_layers=(), sink=1, window=2, seal_tokens=4)
     found = {}
     for store_format in ("float32", "bfloat16", "int8"):
-        execution = Execution(store_format=store_format)
-        config = DecodeConfig(
-            parameters=parameters, execution=execution, implementations={"sparse_attend": "cpu_numba"}
-        )
+        config = DecodeConfig(parameters=parameters, execution=Execution(store_format=store_format))
         found[store_format] = accuracy.summarise(accuracy.measure(MODEL, run, config, 0))["output_error"]
     assert found["float32"] < 0.1 * found["bfloat16"] < 0.1 * found["int8"] < 0.002
 

@@ -14,7 +14,7 @@ from truffle.model.methods.sampled import SampledLayer, Selection
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 
-OPS = Operations(DecodeConfig(implementations={"sparse_attend": "cpu_numba"}), "cpu")
+OPS = Operations(DecodeConfig(), "cpu")
 HEADS, KV_HEADS, D = 6, 2, 16
 
 
