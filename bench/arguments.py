@@ -158,6 +158,12 @@ class LayerData:
             "scale": s.head_dim**-0.5,
         }
 
+    def retrieve_attend_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of retrieve_attend, outputs not yet filled."""
+        found = self.retrieve_arguments(draw)
+        attend = self.sparse_attend_arguments(draw, found)
+        return {name: value for name, value in (found | attend).items() if name not in ("ids", "log_weight")}
+
     def _found(self, draw: int) -> dict[str, Any]:
         """What retrieve finds, in no more room than it takes."""
         found = self.retrieve_arguments(draw)

@@ -55,6 +55,16 @@ def test_op_takes_lists_of_threads_and_batches(tmp_path):
     assert frame.bytes_moved.nunique() == 2
 
 
+def test_a_fused_operation_competes_with_the_two_it_replaces(tmp_path):
+    file = tmp_path / "op.json"
+    options = ["--impl", "cpu_native,cpu_native fused", "--seconds", "0.05", "--json", str(file)]
+    assert main(["op", "retrieve+sparse_attend", *SMALL, *options]) == 0
+    frame = read_records(file)
+    assert list(frame.impl) == ["cpu_native", "cpu_native fused"]
+    assert (frame.gate == "passed").all()
+    assert frame.bytes_moved.nunique() == frame.samples.nunique() == 1
+
+
 def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
     right = registry.get("retrieve", "cpu_numba")
 
