@@ -88,7 +88,7 @@ template <class Rows, int HEADS>
 int64_t attend(const Sample& s, State* states) {
     const RowLayout at(s.d, 4 / Rows::parts);
     const Chunks chunks(s.d, Rows::parts);
-    const int64_t query_stride = chunks.count() * Products<Rows>::query_floats;
+    const int64_t query_stride = chunks.count() * Products<Rows>::query_floats + Products<Rows>::more_floats;
     const int64_t stride = int64_t(chunks.count()) * Rows::parts * W;
     float *q = s.scratch, *sums = q + HEADS * query_stride;
     memset(q, 0, HEADS * (query_stride + stride) * sizeof(float));
@@ -97,7 +97,7 @@ int64_t attend(const Sample& s, State* states) {
         states[h].max = -__builtin_inff();
         states[h].sum = 0.0f;
     }
-    const Products<Rows> products(s.heads[0].q, s.d * HEADS);
+    const Products<Rows> products(s.heads[0].q, s.d, HEADS);
     Tile tiles[2];
     if (s.count && !find_rows(s, 0, at.value, tiles[0])) return 0;
     for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + 48, s.far}.ask(i);
