@@ -12,11 +12,9 @@ from truffle.bench import step
 from truffle.bench.arguments import LayerData
 from truffle.bench.contender import PASSED, READS_SAMPLES, Contender, registered
 from truffle.bench.magicpig import contender as magicpig
+from truffle.bench.quiet import wait_until_quiet
 from truffle.bench.timing import interleaved_s, median_ci95, quantiles_us
 from truffle.kernels import registry
-
-# OpenMP's threads go on spinning for milliseconds after a call, on cores that the next one needs.
-PAUSE_S = 0.01
 
 
 def names(op: str) -> dict[str, str | None]:
@@ -43,7 +41,7 @@ def time_operation(
     records = {one.name: _described(op, one, data, threads) | {"layers": len(layers)} for one in contenders}
     with _torch_threads(threads):
         calls = {one.name: one.prepare() for one in contenders if one.gate == PASSED}
-        samples = interleaved_s(calls, seconds, PAUSE_S if magicpig.NAME in calls else 0.0) if calls else {}
+        samples = interleaved_s(calls, seconds, wait_until_quiet) if calls else {}
     for one in contenders:
         if one.name in samples:
             records[one.name] |= facts | _timed(samples[one.name], facts["bytes_moved"], peaks[one.device])
