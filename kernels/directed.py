@@ -9,7 +9,7 @@ import torch
 
 LEAST_LOG_U = -80.0  # ln u is not followed below: such a key is never met, and float32 ends at -87
 _LEAST_ANGLE = 1e-9  # keeps cot(theta) finite; a margin of 0 then still means an even chance
-_FARTHEST = 1e9  # what a margin that is no number counts as
+MOST_MARGIN = 6.0  # larger margins, and those that are no numbers, count as this: it takes a billion planes to meet one
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def log_table_hits(margins: torch.Tensor, codes: torch.Tensor, cot: torch.Tensor
     K = margins.shape[-1]
     flips = own_codes(margins)[:, None] ^ codes.int()
     flipped = (flips[..., None] >> torch.arange(K) & 1).double()  # [L, P, K]
-    reach = margins.abs().nan_to_num(_FARTHEST, posinf=_FARTHEST)[..., None] * cot
+    reach = margins.abs().nan_to_num(MOST_MARGIN).clamp_max(MOST_MARGIN)[..., None] * cot
     differs, agrees = torch.special.log_ndtr(-reach), torch.special.log_ndtr(reach)
     return (flipped @ differs + (1 - flipped) @ agrees).logsumexp(1).clamp_max(0.0)
 

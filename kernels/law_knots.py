@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from truffle.kernels.collision import TABLE_CELLS
+from truffle.kernels.directed import MOST_MARGIN
 
 HALF_KNOTS = 32  # agreements 1/2 +- (i + 1/2) / 64: a pair shares |cot(theta)|, hence its tails
 STENCIL = 8  # knots that a cell is interpolated from
 STEPS_A_UNIT = 256  # of the margin
-MOST_MARGIN = 6  # larger margins count as this: none in a billion is
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LawKnots:
 def law_knots() -> LawKnots:
     """The constants, 200 KB, made once."""
     cot = torch.tan(torch.pi * (torch.arange(HALF_KNOTS).double() + 0.5) / (2 * HALF_KNOTS))
-    margins = torch.arange(MOST_MARGIN * STEPS_A_UNIT + 2).double() / STEPS_A_UNIT
+    margins = torch.arange(int(MOST_MARGIN) * STEPS_A_UNIT + 2).double() / STEPS_A_UNIT
     tails = torch.special.ndtr(-margins[:, None] * cot).numpy()
     cells = TABLE_CELLS // (2 * HALF_KNOTS)
     places = np.arange(cells) / cells

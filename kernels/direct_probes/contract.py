@@ -17,7 +17,7 @@ SCORE_RELATIVE = 1e-6
 # ln u is off by no more than LOG_U_ABSOLUTE where it is above NEGLIGIBLE and the agreement between 1/8 and 7/8,
 # cosines of -0.92 and 0.92. Nearer to 1 the law of one table has steps narrower than a knot, which many do not.
 NEGLIGIBLE = -20.0
-LOG_U_ABSOLUTE, NEAR_ONE_ABSOLUTE = 5e-4, 2e-2
+LOG_U_ABSOLUTE, NEAR_ONE_ABSOLUTE = 1e-3, 2e-2
 
 
 def arguments(case: Case) -> Arguments:
@@ -88,7 +88,7 @@ CONTRACT = OpContract(
     2007, query-directed probing). log_u[b*H + h, i] is ln Pr(at least `min_hits` of the L tables hold a key in one
     of these buckets) for keys at angle ``theta = pi (1 - i / 4096)``, given z, where bit j of a key differs with
     probability ``Phi(-|z_j| cot theta)``; it is never below -80. A zero query has margins 0 and the same ln u at
-    every angle. Margins that are no numbers count as far from their plane.
+    every angle. In the law, margins above 6 and those that are no numbers count as 6; the latter come last.
     """,
     tensors={
         "margins": TensorSpec("B H L K", ("float32",)),

@@ -5,8 +5,8 @@ import torch
 from numba import njit, prange
 
 from truffle.kernels.contract import Needs
-from truffle.kernels.directed import LEAST_LOG_U
-from truffle.kernels.law_knots import HALF_KNOTS, MOST_MARGIN, STENCIL, STEPS_A_UNIT, law_knots
+from truffle.kernels.directed import LEAST_LOG_U, MOST_MARGIN
+from truffle.kernels.law_knots import HALF_KNOTS, STENCIL, STEPS_A_UNIT, law_knots
 from truffle.kernels.numba_support import FUSE, launching
 from truffle.kernels.probe_sets import probe_sets
 from truffle.kernels.registry import implements
@@ -69,7 +69,7 @@ def _plan(margins, codes, sets):
 @njit
 def _count_hits(reach, chosen, sets, tails, exactly):
     """Let one table hit or miss at every knot; `reach` ascends."""
-    K, hits = len(reach), len(exactly) - 1
+    hits = len(exactly) - 1
     differs, agrees, ending, above = _bits(reach, tails)
     below = np.ones((len(sets), KNOTS), np.float32)
     hit = above.copy()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.store import Store
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
@@ -28,7 +28,7 @@ class Selection:
     ids: torch.Tensor
     count: torch.Tensor
     center: torch.Tensor | None = None
-    law: CollisionLaw | None = None
+    law: InclusionLaw | None = None
     log_weight: torch.Tensor | None = None
 
 

@@ -7,7 +7,7 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
-constexpr float FARTHEST = 1e9f;  // what a margin that is no number counts as; its square is finite
+constexpr float FARTHEST = 1e9f;  // what comes last in the order; its square is finite
 
 // to[i] = how many of the values come before value i in ascending order, the earlier of equals first.
 TRUFFLE_INLINE void rank(const float* values, int count, int32_t* to) {
