@@ -20,7 +20,7 @@ def direct_probes(
     isa: str = "auto",
     pinning: str = "none",
 ) -> None:
-    sets = probe_sets(margins.shape[3], query_codes.shape[3])
+    sets = probe_sets(margins.shape[-1], query_codes.shape[-1])
     knots = law_knots()
     native.direct_probes(
         margins, sets, knots.tails, knots.weights, query_codes, log_u, min_hits, threads, resolve(isa), pinning
