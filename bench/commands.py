@@ -209,7 +209,10 @@ def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
 def _brief(config: Any) -> str:
     """The method's parameters, on one line."""
     shown = config.parameters.model_dump(mode="json")
-    return ", ".join(f"{name}={value}" for name, value in shown.items() if name != "probing")
+    probing = shown.pop("probing", {"kind": "none"})
+    if probing["kind"] != "none":
+        shown["probing"] = f"{probing['kind']} {probing['amount']}"
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:

@@ -84,3 +84,31 @@ def _against(record: dict[str, Any], plain: dict[str, Any] | None, name: str) ->
     shown = ("K", "L", "min_hits", "output_error", "density", "rows", "index_bytes")
     found = {f"{name}_{key}": None if plain is None else plain[key] for key in shown}
     return found | {f"{name}_ratio": None if plain is None else record["index_bytes"] / plain["index_bytes"]}
+
+
+def saving(records: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Probing settings that save at every context, by keys read: name and records in the contexts' order.
+
+    They meet the goal, or take MOST_OF_THE_BYTES of their rival's at most and no other probing setting is as good in
+    error, keys and bytes at once.
+    """
+    settings: dict[str, list[dict[str, Any]]] = {}
+    for r in records:
+        if r["probing"] != "none":
+            name = f"K={r['K']} L={r['L']} hits={r['min_hits']} {r['probing']} {r['amount']}"
+            settings.setdefault(name, []).append(r)
+    found = [(name, own) for name, own in settings.items() if _saves(own, settings.values())]
+    return sorted(found, key=lambda pair: pair[1][0]["density"])
+
+
+def _saves(own: list[dict[str, Any]], everyone: Iterable[list[dict[str, Any]]]) -> bool:
+    if all(r["meets"] for r in own):
+        return True
+    if not all(r["rival_ratio"] is not None and r["rival_ratio"] <= MOST_OF_THE_BYTES for r in own):
+        return False
+    return not any(other is not own and _as_good(other, own) for other in everyone)
+
+
+def _as_good(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool:
+    names = ("output_error", "density", "index_bytes")
+    return all(a[name] <= b[name] for a, b in zip(one, other, strict=True) for name in names)

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from truffle.bench.probing_front import saving
+
 
 def implementation_table(rows: list[dict[str, Any]]) -> Table:
     """Every implementation, and whether it is usable here."""
@@ -45,47 +47,29 @@ def accuracy_table(summary: dict[str, Any]) -> Table:
 
 
 def probing_table(records: list[dict[str, Any]]) -> Table:
-    """Probing settings with less of an index than any plain one as accurate, at every context measured.
+    """Probing settings that save index bytes at every context measured, by keys read.
 
-    Each context has two lines: against the smallest plain index that reaches the error, which may read far more keys,
-    and against the smallest that reads no more.
+    Two plain indexes stand beside each: the smallest that reaches its error, which may read far more keys, and the
+    smallest that reaches it and reads no more; each with its error, keys and how many of its bytes the setting takes.
     """
-    table = _table("probing setting", "B/token", "context", "error", "keys", "rows", "against", "its error", "its keys",
-                   "its B", "bytes")  # fmt: skip
-    for setting, contexts in _saving(records):
+    table = _table("probing setting", "B/token", "tokens", "error", "keys", "rows", "smallest plain (K, L, hits)",
+                   "bytes", "smallest that reads no more", "bytes", "goal")  # fmt: skip
+    for setting, contexts in saving(records):
         for number, r in enumerate(contexts):
-            for name in ("smallest", "rival"):
-                first = number == 0 and name == "smallest"
-                table.add_row(
-                    setting if first else "",
-                    f"{r['index_bytes']:.0f}" if first else "",
-                    *(_probing_figures(r) if name == "smallest" else [""] * 4),
-                    *_plain_figures(r, name),
-                )
+            named = (setting, f"{r['index_bytes']:.0f}") if number == 0 else ("", "")
+            figures = (str(r["context"]), f"{r['output_error']:.3f}", f"{r['density']:.1%}", f"{r['rows']:.1%}")
+            plain = (*_plain(r, "smallest"), *_plain(r, "rival"))
+            table.add_row(*named, *figures, *plain, "met" if r["meets"] else "")
     return table
 
 
-def _saving(records: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Probing settings that meet the goal at every context, by error."""
-    settings: dict[str, list[dict[str, Any]]] = {}
-    for r in records:
-        if r["probing"] != "none":
-            name = f"K={r['K']} L={r['L']} min_hits={r['min_hits']} {r['probing']} {r['amount']}"
-            settings.setdefault(name, []).append(r)
-    saving = [(name, found) for name, found in settings.items() if all(r["meets"] for r in found)]
-    return sorted(saving, key=lambda pair: pair[1][0]["output_error"])
-
-
-def _probing_figures(r: dict[str, Any]) -> list[str]:
-    return [str(r["context"]), f"{r['output_error']:.3f}", f"{r['density']:.1%}", f"{r['rows']:.1%}"]
-
-
-def _plain_figures(r: dict[str, Any], name: str) -> list[str]:
+def _plain(r: dict[str, Any], name: str) -> tuple[str, str]:
     if r[f"{name}_ratio"] is None:
-        return ["no plain setting", "", "", "", ""]
-    plain = f"K={r[f'{name}_K']} L={r[f'{name}_L']} min_hits={r[f'{name}_min_hits']}"
-    figures = [f"{r[f'{name}_output_error']:.3f}", f"{r[f'{name}_density']:.1%}", f"{r[f'{name}_index_bytes']:.0f}"]
-    return [plain, *figures, f"{r[f'{name}_ratio']:.2f}x"]
+        return "none", ""
+    K, L, min_hits, error, keys, size, ratio = (
+        r[f"{name}_{key}"] for key in ("K", "L", "min_hits", "output_error", "density", "index_bytes", "ratio")
+    )
+    return f"({K}, {L}, {min_hits}) {error:.3f} {keys:.1%} {size:.0f} B", f"{ratio:.2f}x"
 
 
 def record_table(record: dict[str, Any]) -> Table:

@@ -57,11 +57,15 @@ def test_a_setting_meets_the_goal_against_the_smallest_plain_index_that_reaches_
         assert (judged["meets"], judged["smallest_ratio"], judged["rival_ratio"]) == expected
 
 
-def test_the_table_shows_settings_that_meet_the_goal_at_every_context():
+def test_the_table_shows_settings_that_save_at_every_context():
     plain = record("none", 0.1, 0.3, 100.0)
-    good, bad = record("directed", 0.1, 0.2, 50.0), record("ball", 0.1, 0.4, 50.0)
-    records = judge([plain, good, bad])
-    assert probing_table(records).row_count == 2
+    good, bad = record("directed", 0.1, 0.2, 50.0), record("ball", 0.1, 0.4, 70.0)
+    at_4k = judge([plain, good, bad])
+    at_8k = [r | {"context": 1200} for r in at_4k]
+    assert probing_table(at_4k + at_8k).row_count == 2
+    at_8k[1] |= {"meets": False, "rival_ratio": 0.7}
+    assert probing_table(at_4k + at_8k).row_count == 0
+    records = at_4k
     assert next(iter(probing_table(records).columns[0].cells)).endswith("directed 4")
 
 
