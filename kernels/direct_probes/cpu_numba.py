@@ -35,13 +35,19 @@ def direct_probes(
 
 @njit(parallel=True, nogil=True, cache=True)
 def _direct(margins, codes, log_u, min_hits, sets, tails, weights):
+    K = margins.shape[2]
     for row in prange(len(log_u)):
         exactly = np.zeros((min_hits + 1, KNOTS), np.float32)  # Pr(so many hits so far); the last: or more
         exactly[0] = ONE
+        bits, below = np.empty((3, K, KNOTS), np.float32), np.ones((len(sets), KNOTS), np.float32)
         for table in range(margins.shape[1]):
             order, reach, chosen = _plan(margins[row, table], codes[row, table], sets)
-            _count_hits(reach[order], chosen, sets, tails, exactly)
-        knots = np.log(np.maximum(exactly[min_hits], np.float32(np.exp(LEAST_LOG_U))))
+            hit = _all_agree(reach[order], tails, bits[0], bits[1], bits[2])
+            _add_sets(chosen, sets, bits[0], bits[1], bits[2], below, hit)
+            _count(hit, exactly)
+        upper, lower = exactly[min_hits, :HALF_KNOTS], exactly[min_hits, HALF_KNOTS:]
+        ascending = np.concatenate((lower[::-1], upper))
+        knots = np.log(np.maximum(ascending, np.float32(np.exp(LEAST_LOG_U))))
         _interpolate(np.minimum(knots, np.float32(0)), weights, log_u[row])
 
 
@@ -54,61 +60,83 @@ def _plan(margins, codes, sets):
         if np.abs(margins[k]) < FARTHEST:
             reach[k] = np.abs(margins[k])
         own |= (1 << k) if margins[k] > 0 else 0
-    order = np.argsort(reach, kind="mergesort")
+    order = _ascending(reach)
     score, flips = np.zeros(S, np.float32), np.zeros(S, np.int64)
     for s in range(1, S):
         bit = order[sets[s, 2]]
         score[s] = score[sets[s, 1]] + reach[bit] * reach[bit]
         flips[s] = flips[sets[s, 1]] | (1 << bit)
-    chosen = np.argsort(score, kind="mergesort")[: len(codes)]
+    chosen = _ascending(score)[: len(codes)]
     for p in range(len(codes)):
         codes[p] = own ^ flips[chosen[p]]
     return order, reach, chosen
 
 
 @njit
-def _count_hits(reach, chosen, sets, tails, exactly):
-    """Let one table hit or miss at every knot; `reach` ascends."""
-    hits = len(exactly) - 1
-    differs, agrees, ending, above = _bits(reach, tails)
-    below = np.ones((len(sets), KNOTS), np.float32)
-    hit = above.copy()
-    for p in range(1, len(chosen)):
-        s = chosen[p]
-        parent, rest, top = sets[s]
-        if parent > 0:
-            factor = differs[sets[parent, 2]] if rest == parent else agrees[sets[parent, 2]]
-            for i in range(KNOTS):
-                below[s, i] = below[parent, i] * factor[i]
-        for i in range(KNOTS):
-            hit[i] += below[s, i] * ending[top, i]
-    for i in range(KNOTS):
-        h = min(hit[i], ONE)
-        exactly[hits, i] += exactly[hits - 1, i] * h
-        for j in range(hits - 1, 0, -1):
-            exactly[j, i] = exactly[j, i] * (ONE - h) + exactly[j - 1, i] * h
-        exactly[0, i] *= ONE - h
+def _ascending(values):
+    """The order of a few values, the earlier of equals first: insertion beats a general sort."""
+    order = np.empty(len(values), np.int32)
+    for i in range(len(values)):
+        place = i
+        while place > 0 and values[order[place - 1]] > values[i]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = i
+    return order
 
 
 @njit(fastmath=FUSE)
-def _bits(reach, tails):
-    """Pr(bit k differs), Pr(it agrees), Pr(it differs and all above agree), [K, KNOTS]; Pr(all agree), [KNOTS]."""
-    K = len(reach)
-    differs, agrees = np.empty((K, KNOTS), np.float32), np.empty((K, KNOTS), np.float32)
-    ending, above = np.empty((K, KNOTS), np.float32), np.ones(KNOTS, np.float32)
-    for k in range(K - 1, -1, -1):
+def _all_agree(reach, tails, differs, agrees, ending):
+    """Fill Pr(bit k differs), Pr(it agrees), Pr(it differs and all above agree), [K, KNOTS]; return Pr(all agree).
+
+    Knots above an even agreement come first, then those below it, each from the nearest on.
+    """
+    above = np.ones(KNOTS, np.float32)
+    for k in range(len(reach) - 1, -1, -1):
         place = min(reach[k], np.float32(MOST_MARGIN)) * np.float32(STEPS_A_UNIT)
         row = np.int32(place)
-        step, low, high = place - np.float32(row), tails[row], tails[row + 1]
+        step, low, high, far, near = place - np.float32(row), tails[row], tails[row + 1], differs[k], agrees[k]
         for i in range(HALF_KNOTS):
             rarer = low[i] + step * (high[i] - low[i])
-            far, near = HALF_KNOTS - 1 - i, HALF_KNOTS + i
-            differs[k, near] = agrees[k, far] = rarer
-            differs[k, far] = agrees[k, near] = ONE - rarer
+            far[i], near[i] = rarer, ONE - rarer
+            far[i + HALF_KNOTS], near[i + HALF_KNOTS] = ONE - rarer, rarer
+        last = ending[k]
         for i in range(KNOTS):
-            ending[k, i] = differs[k, i] * above[i]
-            above[i] *= agrees[k, i]
-    return differs, agrees, ending, above
+            last[i] = far[i] * above[i]
+            above[i] *= near[i]
+    return above
+
+
+@njit(fastmath=FUSE)
+def _add_sets(chosen, sets, differs, agrees, ending, below, hit):
+    """Add to `hit` what the sets but the empty one hold: see the C++ kernel."""
+    for p in range(1, len(chosen)):
+        s = chosen[p]
+        parent, rest, top = sets[s]
+        own, last = below[s], ending[top]
+        if parent > 0:
+            bit, before = sets[parent, 2], below[parent]
+            factor = differs[bit] if rest == parent else agrees[bit]
+            for i in range(KNOTS):
+                own[i] = before[i] * factor[i]
+        for i in range(KNOTS):
+            hit[i] += own[i] * last[i]
+
+
+@njit(fastmath=FUSE)
+def _count(hit, exactly):
+    """Let one more table hit or miss at every knot."""
+    most = len(exactly) - 1
+    for i in range(KNOTS):
+        hit[i] = min(hit[i], ONE)
+    for j in range(most, 0, -1):
+        now, fewer = exactly[j], exactly[j - 1]
+        for i in range(KNOTS):
+            stays = ONE if j == most else ONE - hit[i]
+            now[i] = now[i] * stays + fewer[i] * hit[i]
+    none = exactly[0]
+    for i in range(KNOTS):
+        none[i] *= ONE - hit[i]
 
 
 @njit(fastmath=FUSE)
