@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
 import torch
 
 from truffle.autotune.baselines import MOST_BATCH
-from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.memory import does_not_fit, memory, stored_row_bytes
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
@@ -24,6 +25,7 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
 MARGIN_DRAWS = 16
+STORE_FORMATS = ("bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class Space:
     threads: tuple[int, ...]
     seed: int
 
-    def first_points(self) -> Iterator[tuple[str, dict[str, int]]]:
+    def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
-        execution = {"threads": len(self.threads) - 1, "batch_size": 1}
+        execution = {"threads": len(self.threads) - 1, "batch_size": 1, "store_format": Execution().store_format}
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
@@ -57,31 +59,33 @@ class Space:
                 "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
                 "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
                 "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
+                "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
             }
         )
 
     @functools.cached_property
     def most_batch(self) -> int:
         """The largest batch for which the smallest index fits, 1 at least."""
-        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0}
+        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0, "store_format": "int8"}
         fitting = (batch for batch in range(MOST_BATCH, 1, -1) if self._fits({**smallest, "batch_size": batch}))
         return next(fitting, 1)
 
-    def _fits(self, point: dict[str, int]) -> bool:
+    def _fits(self, point: dict[str, Any]) -> bool:
         has_gpu = self.target.gpu is not None
         needed = memory(self.workload.shape, self.config(point), self.workload.context, has_gpu)
         return does_not_fit(needed, self.target) is None
 
-    def config(self, point: dict[str, int]) -> DecodeConfig:
+    def config(self, point: dict[str, Any]) -> DecodeConfig:
         """The decode config of a point."""
         parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
         threads = self.threads[point["threads"]]
-        execution = Execution(threads=threads, batch_size=point["batch_size"], isa=self.target.host.isa)
+        how = {"batch_size": point["batch_size"], "store_format": point["store_format"]}
+        execution = Execution(threads=threads, isa=self.target.host.isa, **how)
         return DecodeConfig(parameters=parameters, execution=execution)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size")}
+        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size", "store_format")}
         return self.config({**point, "threads": self.threads.index(record.threads)})
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
@@ -96,7 +100,7 @@ class Space:
         fraction = expected_fraction(p)
         keys = batch * layer_kinds(shape, config).sparse * shape.kv_heads * fraction * self.workload.context
         gather = self.target.host.rate(config.execution.threads).gather_512_bytes_per_s.p80
-        bound = batch * gather / (keys * 4 * shape.head_dim)
+        bound = batch * gather / (keys * stored_row_bytes(shape, config))
         if bound >= fastest_exact:
             return None
         return (
