@@ -96,7 +96,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     if isinstance(p, LshParameters):
         settings |= {
             "label": _label(p, execution), "store_format": execution.store_format,
-            "K": p.K, "L": p.L, "min_hits": p.min_hits, "ball": p.probing.amount, "sink": p.sink, "window": p.window,
+            "K": p.K, "L": p.L, "min_hits": p.min_hits, "ball": p.probing.ball, "sink": p.sink, "window": p.window,
             "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
         }  # fmt: skip
     return settings

@@ -1,4 +1,4 @@
-"""python -m truffle.bench: list implementations, time operations and decoding, measure accuracy."""
+"""python -m truffle.bench: list implementations, time operations and decoding, measure accuracy, compare probing."""
 
 from __future__ import annotations
 
@@ -79,6 +79,18 @@ def build_parser() -> argparse.ArgumentParser:
     accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token")
     add_decode_arguments(accuracy)
     accuracy.set_defaults(run=commands.measure_accuracy)
+
+    probing = subparsers.add_parser("probing", help="index bytes that probing saves at equal error, on real keys")
+    probing.add_argument("--model", default="smollm2", help="(%(default)s)")
+    probing.add_argument(
+        "--contexts", type=lambda given: [int(part) for part in given.split(",")], default=[4096, 8192],
+        metavar="N[,N]", help="tokens, those of the steps included (4096,8192)",
+    )  # fmt: skip
+    probing.add_argument("--steps", type=int, default=4, help="last tokens, whose queries are used (%(default)s)")
+    probing.add_argument("--seeds", type=int, default=1, help="draws of a layer's planes (%(default)s)")
+    probing.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    probing.add_argument("--json", type=Path, metavar="FILE", help="write a record a setting and context")
+    probing.set_defaults(run=commands.compare_probing)
     return parser
 
 

@@ -11,10 +11,12 @@ import torch
 
 from truffle.bench import synthetic
 from truffle.kernels import registry
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
+
+PROBES = 8  # of query-directed probing, where it is timed
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,17 @@ class LayerData:
         codes = torch.empty(1, s.L, s.batch * s.heads, dtype=torch.uint16)
         registry.get("hash_codes")(self.queries(draw).view(1, -1, s.head_dim), self.planes, None, codes, K=s.K)
         return codes[0].T.reshape(s.batch, s.heads, s.L, 1).contiguous()
+
+    def direct_probes_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of direct_probes for PROBES buckets a table."""
+        s, q = self.sizes, self.queries(draw).float()
+        margins = (torch.nn.functional.normalize(q, dim=-1) @ self.planes).view(s.batch, s.heads, s.L, s.K)
+        return {
+            "margins": margins,
+            "query_codes": torch.empty(*margins.shape[:3], min(PROBES, 1 << s.K), dtype=torch.uint16),
+            "log_u": torch.empty(s.batch * s.heads, TABLE_CELLS + 1),
+            "min_hits": s.min_hits,
+        }
 
     def retrieve_arguments(self, draw: int = 0) -> dict[str, Any]:
         """Arguments of retrieve, outputs not yet filled."""

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from truffle.bench.tables import accuracy_table, implementation_table, record_table, show
+from truffle.bench.tables import accuracy_table, implementation_table, probing_table, record_table, show
 from truffle.model.arguments import decode_config, read_prompt, require_device
 
 
@@ -105,6 +105,38 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
         )
 
 
+def compare_probing(arguments: argparse.Namespace) -> None:
+    """Measure probing and plain settings on a model's keys, and print which probing settings save index bytes."""
+    import torch
+    from rich.console import Console
+    from rich.progress import track
+
+    from truffle.bench import probing, probing_front, text
+    from truffle.bench.dense_run import run_dense
+    from truffle.bench.records import write_records
+    from truffle.kernels.checks import expect
+    from truffle.model.weights import load
+
+    a, records = arguments, []
+    for name in ("steps", "seeds", "threads"):
+        expect(getattr(a, name) >= 1, name, "at least 1", getattr(a, name))
+    torch.set_num_threads(a.threads)
+    model = load(a.model)
+    settings = probing_front.plain_settings() + probing_front.probing_settings()
+    for context in a.contexts:
+        most = model.shape.max_positions
+        expect(200 + a.steps <= context <= most, "contexts", f"{200 + a.steps} to {most} tokens", context)
+        tokens = text.windows(model.tokenizer(), 1, context)[0]
+        run = run_dense(model, tokens, a.steps, a.threads)
+        measured = probing.measure_settings(run, settings, a.seeds, a.threads)
+        shown = track(measured, f"{context} tokens", len(settings), transient=True, console=Console(stderr=True))
+        common = {"op": "probing", "model": a.model, "text": text.SOURCE, "context": context}
+        records += [common | record for record in probing_front.judge(list(shown))]
+    show(probing_table(records))
+    if a.json:
+        write_records(a.json, records, a.command_line)
+
+
 def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
     """An exact run over a file, continued by the dense model itself."""
     import torch
@@ -121,7 +153,10 @@ def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
 def _brief(config: Any) -> str:
     """The method's parameters, on one line."""
     shown = config.parameters.model_dump(mode="json")
-    return ", ".join(f"{name}={value}" for name, value in shown.items() if name != "probing")
+    probing = shown.pop("probing", {"kind": "none"})
+    if probing["kind"] != "none":
+        shown["probing"] = f"{probing['kind']} {probing['amount']}"
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:

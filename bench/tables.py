@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from truffle.bench.probing_front import saving
+
 
 def implementation_table(rows: list[dict[str, Any]]) -> Table:
     """Every implementation, and whether it is usable here."""
@@ -52,6 +54,32 @@ def accuracy_table(summary: dict[str, Any]) -> Table:
         if name in summary:
             table.add_row(name, f"{summary[name]:.4f}", "")
     return table
+
+
+def probing_table(records: list[dict[str, Any]]) -> Table:
+    """Probing settings that save index bytes at every context measured, by keys read.
+
+    Two plain indexes stand beside each: the smallest that reaches its error, which may read far more keys, and the
+    smallest that reaches it and reads no more; each with its error, keys and how many of its bytes the setting takes.
+    """
+    table = _table("probing setting", "B/token", "tokens", "error", "keys", "rows", "smallest plain (K, L, hits)",
+                   "bytes", "smallest that reads no more", "bytes", "goal")  # fmt: skip
+    for setting, contexts in saving(records):
+        for number, r in enumerate(contexts):
+            named = (setting, f"{r['index_bytes']:.0f}") if number == 0 else ("", "")
+            figures = (str(r["context"]), f"{r['output_error']:.3f}", f"{r['density']:.1%}", f"{r['rows']:.1%}")
+            plain = (*_plain(r, "smallest"), *_plain(r, "rival"))
+            table.add_row(*named, *figures, *plain, "met" if r["meets"] else "")
+    return table
+
+
+def _plain(r: dict[str, Any], name: str) -> tuple[str, str]:
+    if r[f"{name}_ratio"] is None:
+        return "none", ""
+    K, L, min_hits, error, keys, size, ratio = (
+        r[f"{name}_{key}"] for key in ("K", "L", "min_hits", "output_error", "density", "index_bytes", "ratio")
+    )
+    return f"({K}, {L}, {min_hits}) {error:.3f} {keys:.1%} {size:.0f} B", f"{ratio:.2f}x"
 
 
 def record_table(record: dict[str, Any]) -> Table:

@@ -5,10 +5,24 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from math import lgamma
+from typing import Protocol
 
 import numpy as np
 
 TABLE_CELLS = 4096
+
+
+class InclusionLaw(Protocol):
+    """How likely a key is sampled, by its cosine to the query: one law for all rows of a batch, or one a row."""
+
+    @property
+    def tables(self) -> np.ndarray:
+        """ln u at agreements i / TABLE_CELLS, float32 [1 or B*H, TABLE_CELLS + 1], for linear interpolation."""
+        ...
+
+    def log_inclusion(self, cosine: np.ndarray, row: int) -> np.ndarray:
+        """ln u for cosines between the query of a row and hashed keys, clamped to [-1, 1], float64."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,8 @@ class CollisionLaw:
             logs = coefficients + terms * log_hit[..., None] + misses
         return np.minimum(np.logaddexp.reduce(np.where(np.isnan(logs), -np.inf, logs), axis=-1), 0.0)
 
-    def log_inclusion(self, cosine: np.ndarray) -> np.ndarray:
-        """ln u for cosines between query and hashed key, clamped to [-1, 1], float64."""
+    def log_inclusion(self, cosine: np.ndarray, row: int = 0) -> np.ndarray:
+        """ln u for cosines between query and hashed key, clamped to [-1, 1], float64; the same for every row."""
         theta = np.arccos(np.clip(np.asarray(cosine, np.float64), -1.0, 1.0))
         return self.log_inclusion_at(1.0 - theta / np.pi)
 

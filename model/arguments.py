@@ -18,6 +18,7 @@ _HELP = {
     "L": "hash tables",
     "min_hits": "tables a key must share with the query to be sampled",
     "ball": "also probe the buckets within this Hamming radius",
+    "directed": "probe this many buckets a table, the nearest by the query's margins",
     "sink": "first tokens, always attended exactly",
     "window": "most recent tokens, always attended exactly",
     "dense_layers": "layers that attend everything, such as 0,16",
@@ -39,7 +40,9 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
         kind = str if name == "dense_layers" else int
         default = field.default if name != "dense_layers" else ",".join(map(str, field.default))
         group.add_argument(_flag(name), type=kind, help=f"{_HELP[name]} ({default})")
-    group.add_argument("--ball", type=int, help=f"{_HELP['ball']} (0)")
+    probing = group.add_mutually_exclusive_group()
+    probing.add_argument("--ball", type=int, help=f"{_HELP['ball']} (0)")
+    probing.add_argument("--directed", type=int, metavar="BUCKETS", help=_HELP["directed"])
     group.add_argument("--no-centring", action="store_true", help="hash keys as they are, for comparison")
     add_execution_arguments(parser)
 
@@ -80,8 +83,9 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     parameters: dict[str, Any] = dict(given)
     if "dense_layers" in given:
         parameters["dense_layers"] = _layers(given["dense_layers"])
-    if arguments.ball:
-        parameters["probing"] = {"kind": "ball", "amount": arguments.ball}
+    for kind in ("ball", "directed"):
+        if getattr(arguments, kind):
+            parameters["probing"] = {"kind": kind, "amount": getattr(arguments, kind)}
     if arguments.no_centring:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
@@ -96,7 +100,8 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     try:
         return DecodeConfig.model_validate(data)
     except ValidationError as error:
-        raise ValueError(re.sub(r"^probing(\.amount)?:", "ball:", one_line(error))) from error
+        kind = parameters.get("probing", {}).get("kind", "probing")
+        raise ValueError(re.sub(r"^probing(\.amount)?:", f"{kind}:", one_line(error))) from error
 
 
 def require_device(device: str) -> None:

@@ -59,16 +59,26 @@ class ModelShape(_Frozen):
 
 
 class Probing(_Frozen):
-    """Which buckets of a table are visited: the query's own, or all within a Hamming radius."""
+    """Which buckets of a table are visited: the query's own, all within a Hamming radius, or the nearest by margin.
 
-    kind: Literal["none", "ball"] = "none"
-    amount: int = Field(default=0, ge=0, le=3)
+    `amount` is the radius of a ball, and the number of buckets, the own one included, where the query directs.
+    """
+
+    kind: Literal["none", "ball", "directed"] = "none"
+    amount: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _amount_goes_with_kind(self) -> Probing:
-        if (self.kind == "none") != (self.amount == 0):
-            raise ValueError(f"amount: expected 0 exactly when kind is 'none', got {self.amount} with {self.kind}")
+        least, most = {"none": (0, 0), "ball": (1, 3), "directed": (2, 64)}[self.kind]
+        if not least <= self.amount <= most:
+            wanted = f"{least} to {most}" if most else "0"
+            raise ValueError(f"probing.amount: expected {wanted} where kind is {self.kind!r}, got {self.amount}")
         return self
+
+    @property
+    def ball(self) -> int:
+        """The Hamming radius of what is probed whatever the query is."""
+        return self.amount if self.kind == "ball" else 0
 
 
 class DenseParameters(_Frozen):
@@ -108,9 +118,12 @@ class LshParameters(_Frozen):
         return self
 
     @model_validator(mode="after")
-    def _ball_leaves_buckets_out(self) -> LshParameters:
-        if self.probing.amount >= self.K:
-            raise ValueError(f"probing.amount: expected less than K = {self.K}, got {self.probing.amount}")
+    def _probing_leaves_buckets_out(self) -> LshParameters:
+        kind, amount = self.probing.kind, self.probing.amount
+        if kind == "ball" and amount >= self.K:
+            raise ValueError(f"probing.amount: expected less than K = {self.K}, got {amount}")
+        if kind == "directed" and amount >= 1 << self.K:
+            raise ValueError(f"probing.amount: expected less than 2^K = {1 << self.K}, got {amount}")
         return self
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
 from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
@@ -25,7 +25,7 @@ def retrieve_attend(
     query_codes: torch.Tensor,
     stores: Sequence[Store],
     center: torch.Tensor,
-    law: CollisionLaw,
+    law: InclusionLaw,
     out: torch.Tensor,
     lse: torch.Tensor,
     count: torch.Tensor,

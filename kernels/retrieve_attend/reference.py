@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from truffle.kernels import registry
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Segment, Store
 
@@ -17,7 +17,7 @@ def retrieve_attend(
     query_codes: torch.Tensor,
     stores: Sequence[Store],
     center: torch.Tensor,
-    law: CollisionLaw,
+    law: InclusionLaw,
     out: torch.Tensor,
     lse: torch.Tensor,
     count: torch.Tensor,

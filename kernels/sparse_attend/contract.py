@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from truffle.kernels import registry
 from truffle.kernels.checks import TensorSpec, expect
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import TABLE_CELLS, CollisionLaw, InclusionLaw
 from truffle.kernels.contract import Arguments, Case, OpContract
+from truffle.kernels.directed import DirectedLaw
 from truffle.kernels.store import STORE_DTYPES, Store
 
 # The reference attends to the same int8 codes and scales, and sums over a code are as exact as over a float32.
@@ -45,12 +50,23 @@ def arguments(case: Case) -> Arguments:
         "ids": ids,
         "count": count,
         "center": center,
-        "law": CollisionLaw(**s.get("law", {"K": 8, "L": 75})) if center is not None else None,
+        "law": _law(s, generator) if center is not None else None,
         "log_weight": None if center is not None else -3 * torch.rand(B * H, capacity, generator=generator),
         "out": torch.full((B, H, d), torch.nan),
         "lse": torch.full((B, H), torch.nan),
         "scale": d**-0.5,
     }
+
+
+def _law(s: Mapping[str, Any], generator: torch.Generator) -> InclusionLaw:
+    if "directed" not in s:
+        return CollisionLaw(**s.get("law", {"K": 8, "L": 75}))
+    directed = s["directed"]
+    margins = torch.randn(s["B"], s["H"], directed["L"], directed["K"], generator=generator)
+    codes = torch.empty(*margins.shape[:3], directed["P"], dtype=torch.uint16)
+    log_u = torch.empty(s["B"] * s["H"], TABLE_CELLS + 1)
+    registry.get("direct_probes", "reference")(margins, codes, log_u, min_hits=directed["min_hits"])
+    return DirectedLaw(margins, codes, log_u, directed["min_hits"])
 
 
 def query_dtype(case: Case) -> torch.dtype:
@@ -60,6 +76,9 @@ def query_dtype(case: Case) -> torch.dtype:
 
 def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     stores, law = arguments["stores"], arguments["law"]
+    if law is not None:
+        rows, found = sizes["B"] * sizes["H"], law.tables.shape
+        expect(found[0] in (1, rows), "law", f"tables of 1 or B*H = {rows} rows", found[0])
     expect(len(stores) == sizes["B"], "stores", f"one store a request, B = {sizes['B']}", len(stores))
     by_weight = law is None and arguments["center"] is None and arguments["log_weight"] is not None
     by_law = law is not None and arguments["center"] is not None and arguments["log_weight"] is None
@@ -154,6 +173,32 @@ CONTRACT = OpContract(
             "ball",
             {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [60], "law": {"K": 12, "L": 60, "ball": 1}},
             11,
+        ),
+        Case(
+            "directed",
+            {
+                "B": 2,
+                "H": 4,
+                "Hkv": 2,
+                "d": 64,
+                "keys": [60, 25],
+                "ragged": True,
+                "directed": {"K": 6, "L": 9, "P": 4, "min_hits": 2},
+            },
+            12,
+        ),
+        Case(
+            "directed_bf16",
+            {
+                "B": 1,
+                "H": 3,
+                "Hkv": 1,
+                "d": 64,
+                "keys": [40],
+                "dtype": "bfloat16",
+                "directed": {"K": 8, "L": 12, "P": 2, "min_hits": 1},
+            },
+            13,
         ),
     ),
 )

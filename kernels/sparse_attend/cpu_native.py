@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
 from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
@@ -20,7 +20,7 @@ def sparse_attend(
     ids: torch.Tensor,
     count: torch.Tensor,
     center: torch.Tensor | None,
-    law: CollisionLaw | None,
+    law: InclusionLaw | None,
     log_weight: torch.Tensor | None,
     out: torch.Tensor,
     lse: torch.Tensor,

@@ -7,7 +7,7 @@ import torch
 from numba import njit, prange
 
 from truffle.kernels.checks import expect
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
 from truffle.kernels.numba_math import agreement_cell, exp_below_one, interpolate
 from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
@@ -28,7 +28,7 @@ def sparse_attend(
     ids: torch.Tensor,
     count: torch.Tensor,
     center: torch.Tensor | None,
-    law: CollisionLaw | None,
+    law: InclusionLaw | None,
     log_weight: torch.Tensor | None,
     out: torch.Tensor,
     lse: torch.Tensor,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store
 
@@ -16,7 +16,7 @@ def sparse_attend(
     ids: torch.Tensor,
     count: torch.Tensor,
     center: torch.Tensor | None,
-    law: CollisionLaw | None,
+    law: InclusionLaw | None,
     log_weight: torch.Tensor | None,
     out: torch.Tensor,
     lse: torch.Tensor,
@@ -46,7 +46,7 @@ def sparse_attend(
                 assert center is not None
                 norms = store.norms[g, chosen].double() * query.norm()
                 cosine = torch.where(norms > 0, (products - query @ center[b, g].double()) / norms, 0.0)
-                log_u = torch.from_numpy(law.log_inclusion(cosine.numpy()))
+                log_u = torch.from_numpy(law.log_inclusion(cosine.numpy(), row))
             logits = scale * products - log_u
             total = logits.logsumexp(0)
             lse[b, h] = total

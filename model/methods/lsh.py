@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
-from truffle.kernels.planes import hyperplanes, probe_masks
+from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
+from truffle.model.methods.probes import probes_of
 from truffle.model.methods.sampled import Selection
 from truffle.model.operations import Operations
 
@@ -24,8 +24,7 @@ class LshSelector:
         self._p, self._ops = p, ops
         planes = hyperplanes(head_dim, p.K, p.L, p.seed, layer)
         self._planes = torch.from_numpy(planes.copy())
-        self._masks = torch.from_numpy(probe_masks(p.K, p.probing.amount).astype("int32"))
-        self._law = CollisionLaw(p.K, p.L, p.min_hits, p.probing.amount)
+        self._probes = probes_of(p, ops)
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
         self._host_centers: torch.Tensor | None = None  # of the whole batch, until it changes
         self.tables: dict[int, list[Segment]] = {}
@@ -40,7 +39,7 @@ class LshSelector:
             segments.append(self._built(start, self._hashed(part, self._centers[request])))
             self._merge_equals(segments)
 
-    def _hashed(self, x: torch.Tensor, center: torch.Tensor | None) -> torch.Tensor:
+    def _hashed(self, x: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
         """Codes [R, L, n] of x [R, n, d], computed where x is, returned on the host."""
         self._planes = self._planes.to(x.device)
         codes = torch.empty(x.shape[0], self._p.L, x.shape[1], dtype=torch.uint16, device=x.device)
@@ -62,10 +61,9 @@ class LshSelector:
         return self._centers[request].cpu()
 
     def select(self, q: torch.Tensor, capacity: int) -> Selection:
-        B, H, d = q.shape
-        codes = self._hashed(q.reshape(1, B * H, d), None)[0].T.int()  # [B*H, L]
-        probes = codes[..., None] ^ self._masks
-        query_codes = probes.view(B, H, self._p.L, -1).to(torch.uint16).contiguous()
+        B, H, _ = q.shape
+        self._planes = self._planes.to(q.device)
+        query_codes, law = self._probes(q, self._planes)
         ids = torch.empty(B * H, capacity, dtype=torch.int32)
         count = torch.empty(B * H, dtype=torch.int32)
         tables = [self.tables.get(request, []) for request in range(B)]
@@ -73,7 +71,7 @@ class LshSelector:
         if self._host_centers is None:
             none = torch.zeros_like(next(iter(self._centers.values())))  # nothing sealed, so nothing sampled
             self._host_centers = torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
-        return Selection(ids, count, self._host_centers, self._law)
+        return Selection(ids, count, self._host_centers, law)
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import Store
 from truffle.model.cache import ExactCache
@@ -29,7 +29,7 @@ class Selection:
     ids: torch.Tensor
     count: torch.Tensor
     center: torch.Tensor | None = None
-    law: CollisionLaw | None = None
+    law: InclusionLaw | None = None
     log_weight: torch.Tensor | None = None
 
 

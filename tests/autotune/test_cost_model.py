@@ -11,7 +11,7 @@ from truffle.autotune import cost_model
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.space import expected_fraction
 from truffle.kernels.store import empty_segment, row_bytes, row_width
-from truffle.model.config import DecodeConfig, Execution, LshParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
 from truffle.model.shapes import SHAPES
 
 LLAMA = SHAPES["llama-3.1-8b"]
@@ -86,3 +86,12 @@ def test_large_batches_are_bound_by_arithmetic():
 def test_expected_fractions_are_the_papers():
     for (K, L), percent in {(10, 150): 2.0, (8, 75): 5.0, (9, 120): 4.0, (11, 300): 2.0}.items():
         assert 100 * expected_fraction(LshParameters(K=K, L=L)) == pytest.approx(percent, rel=0.2)
+
+
+def test_expected_fraction_of_directed_probing_lies_above_that_of_a_ball_of_as_many_buckets():
+    found = [
+        expected_fraction(LshParameters(K=10, L=60, probing=Probing(kind=kind, amount=amount)))
+        for kind, amount in (("none", 0), ("directed", 4), ("ball", 1), ("directed", 11), ("directed", 40))
+    ]
+    assert found == sorted(found)
+    assert found[-1] < 1

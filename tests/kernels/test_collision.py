@@ -56,7 +56,13 @@ def test_interpolating_the_table_errs_by_less_than_1e_5(law):
 
 @pytest.mark.parametrize(
     "law",
-    [CollisionLaw(4, 10, 1), CollisionLaw(4, 10, 2), CollisionLaw(3, 12, 3), CollisionLaw(6, 10, 2, 1)],
+    [
+        CollisionLaw(4, 10, 1),
+        CollisionLaw(4, 10, 2),
+        CollisionLaw(3, 12, 3),
+        CollisionLaw(6, 10, 2, 1),
+        CollisionLaw(5, 9, 3, 1),
+    ],
     ids=str,
 )
 def test_keys_are_sampled_as_often_as_the_law_says(law):

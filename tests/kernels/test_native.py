@@ -16,7 +16,7 @@ pytest.importorskip("truffle.kernels.isa", reason="the native extension is not b
 from truffle.kernels import registry
 from truffle.kernels.isa import ISAS, native, resolve, why_not
 
-OPS = ("hash_codes", "build_tables", "retrieve", "sparse_attend", "dense_attend")
+OPS = ("hash_codes", "build_tables", "direct_probes", "retrieve", "sparse_attend", "dense_attend")
 
 
 def call(op: str, case: int = 1, **changes):
@@ -41,6 +41,7 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
 FIRST = {
     "hash_codes": "x",
     "build_tables": "codes",
+    "direct_probes": "margins",
     "retrieve": "query_codes",
     "sparse_attend": "q",
     "dense_attend": "q",
@@ -50,13 +51,14 @@ FIRST = {
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("change", [strided, lambda t: t.to(torch.float64), lambda t: t[0], lambda t: t.tolist()])
 def test_refuses_wrong_arrays(op, change):
-    with pytest.raises((TypeError, ValueError)):
+    with pytest.raises((TypeError, ValueError, AttributeError)):
         call(op, **{FIRST[op]: change})
 
 
 SECOND = {
     "hash_codes": "planes",
     "build_tables": "ids",
+    "direct_probes": "log_u",
     "retrieve": "count",
     "sparse_attend": "lse",
     "dense_attend": "values",

@@ -32,7 +32,16 @@ def test_a_ball_is_smaller_than_its_table(K, ball, fits):
     [
         ({"K": 17}, "K: Input should be less than or equal to 16, got 17"),
         ({"min_hits": 3, "L": 2}, "min_hits: expected at most L = 2, got 3"),
-        ({"probing": {"kind": "ball"}}, "amount: expected 0 exactly when kind is 'none', got 0 with ball"),
+        ({"probing": {"kind": "ball"}}, "probing.amount: expected 1 to 3 where kind is 'ball', got 0"),
+        ({"probing": {"amount": 2}}, "probing.amount: expected 0 where kind is 'none', got 2"),
+        (
+            {"probing": {"kind": "directed", "amount": 65}},
+            "probing.amount: expected 2 to 64 where kind is 'directed', got 65",
+        ),
+        (
+            {"K": 3, "probing": {"kind": "directed", "amount": 8}},
+            "probing.amount: expected less than 2^K = 8, got 8",
+        ),
     ],
 )
 def test_validation_errors_fit_one_line(parameters, line):

@@ -7,7 +7,7 @@ import torch
 
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.retrieve.contract import build_segments
-from truffle.model.config import DecodeConfig, LshParameters, StreamingParameters
+from truffle.model.config import DecodeConfig, LshParameters, Probing, StreamingParameters
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.lsh import LshSelector, segment_codes
 from truffle.model.methods.sampled import SampledLayer, Selection
@@ -131,3 +131,31 @@ def test_decoded_segments_merge_to_what_building_at_once_gives():
         assert torch.equal(got.offsets, want.offsets)
         part = codes[:, :, got.start : got.start + got.length]
         assert torch.equal(segment_codes(got).int(), part.int())
+
+
+def test_directed_probing_estimates_dense_attention():
+    """200 draws of the planes: the mean output within 4 standard errors and 1% (the ratio's own bias) of dense."""
+    keys, values = tokens(300, 6)
+    q = torch.randn(1, HEADS, D, generator=torch.Generator().manual_seed(7))
+    new = torch.randn(2, 1, KV_HEADS, D, generator=torch.Generator().manual_seed(8))
+    dense = DenseLayer(OPS)
+    dense.prefill([keys], [values])
+    want = dense.decode(q, *new)
+    outs = []
+    for seed in range(200):
+        parameters = LshParameters(K=4, L=20, probing=Probing(kind="directed", amount=4), seed=seed)
+        layer = SampledLayer(4, 8, 16, torch.float32, LshSelector(parameters, 0, D, OPS), OPS)
+        layer.prefill([keys], [values])
+        outs.append(layer.decode(q, *new))
+        assert 0 < layer.usage().attended.float().mean() < 288, "neither nothing nor everything is sampled"
+    outs = torch.stack(outs)
+    allowed = 4 * outs.std(0) / 200**0.5 + 0.01 * want.norm(dim=-1, keepdim=True)
+    assert ((outs.mean(0) - want).abs() < allowed).all()
+
+
+def test_directed_probing_of_a_zero_query_is_finite():
+    keys, values = tokens(100, 6)
+    parameters = LshParameters(K=6, L=10, probing=Probing(kind="directed", amount=8))
+    layer = SampledLayer(4, 8, 16, torch.float32, LshSelector(parameters, 0, D, OPS), OPS)
+    layer.prefill([keys], [values])
+    assert layer.decode(torch.zeros(1, HEADS, D), *torch.zeros(2, 1, KV_HEADS, D)).isfinite().all()
