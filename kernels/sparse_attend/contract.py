@@ -7,6 +7,7 @@ import torch
 from truffle.kernels.checks import TensorSpec, expect
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Arguments, Case, OpContract
+from truffle.kernels.handles import expect_whole_store
 from truffle.kernels.store import Store
 
 RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3}
@@ -60,6 +61,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(sizes["H"] % sizes.get("Hkv", sizes["H"]) == 0, "center", "Hkv that divides H", sizes.get("Hkv"))
     for request, store in enumerate(stores):
         name = f"stores[{request}]"
+        expect_whole_store(store, name)
         expect(store.head_dim == sizes["d"], name, f"head_dim {sizes['d']}", store.head_dim)
         Hkv = store.rows.shape[0]
         expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
