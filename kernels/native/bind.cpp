@@ -242,6 +242,7 @@ nb::tuple forget(nb::handle) { return nb::make_tuple(nb::borrow(nb::none().type(
 
 NB_MODULE(_native, m) {
     using namespace truffle;
+    m.attr("sanitizers") = TRUFFLE_SANITIZE;
     m.def("why_not_isa", &why_not_isa, "name"_a);
     m.def("allocate", &bind_allocate, "bytes"_a, "threads"_a, "pinning"_a = "none");
     m.def("release_memory", &release_memory);
