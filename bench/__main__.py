@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands
+from truffle.bench import commands, op_command
 from truffle.model.arguments import add_decode_arguments
 from truffle.model.parser import OneLineParser
 
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=commands.list_implementations)
 
     op = subparsers.add_parser("op", help="time implementations of operations side by side")
-    op.add_argument("ops", metavar="OP[,OP]")
+    op.add_argument("ops", metavar="OP[,OP]", help="operations, or retrieve+sparse_attend for both as one decode step")
     op.add_argument("--impl", help="names, separated by commas (default: all that are usable)")
     for name, default in (
         ("context", 98_304),
@@ -43,13 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
         ("L", 150),
     ):
         op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
-    for name, default in (("min-hits", 2), ("threads", 1), ("batch", 1), ("seed", 0)):
+    for name, default in (("min-hits", 2), ("seed", 0)):
         op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
+    for name in ("threads", "batch"):
+        op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
     op.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(%(default)s)")
     op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")
     op.add_argument("--json", type=Path, metavar="FILE", help="write the records")
-    op.set_defaults(run=commands.time_ops)
+    op.set_defaults(run=op_command.time_ops)
 
     decode = subparsers.add_parser("decode", help="time decode steps of a model, or of a workload's shapes")
     what = decode.add_mutually_exclusive_group(required=True)

@@ -41,8 +41,10 @@ class LayerData:
     def with_tables(self, K: int, L: int, min_hits: int, batch: int) -> LayerData:
         """The same keys and values under other tables and another batch."""
         other = LayerData(replace(self.sizes, K=K, L=L, min_hits=min_hits, batch=batch), self._threads)
-        shared = {name: getattr(self, name) for name in ("keys_and_values", "center", "store")}
-        other.__dict__ |= shared
+        shared = ("keys_and_values", "center", "store")
+        if (K, L) == (self.sizes.K, self.sizes.L):
+            shared += ("planes", "segment_codes", "segments")
+        other.__dict__ |= {name: getattr(self, name) for name in shared}
         return other
 
     def copied(self) -> LayerData:
@@ -120,16 +122,16 @@ class LayerData:
             "min_hits": s.min_hits,
         }
 
-    def sparse_attend_arguments(self, draw: int = 0) -> dict[str, Any]:
-        """Arguments of sparse_attend over the keys that the tables sample."""
+    def sparse_attend_arguments(self, draw: int = 0, found: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Arguments of sparse_attend over the keys that the tables sample, or over `found`, the ids and count of a
+        retrieve to come.
+        """
         s = self.sizes
-        found = self.retrieve_arguments(draw)
-        registry.get("retrieve")(**found, threads=self._threads)
-        longest = max(int(found["count"].max()), 1)
+        found = found or self._found(draw)
         return {
             "q": self.queries(draw),
             "stores": [self.store] * s.batch,
-            "ids": found["ids"][:, :longest].contiguous(),
+            "ids": found["ids"],
             "count": found["count"],
             "center": self.center.expand(s.batch, -1, -1).contiguous(),
             "law": CollisionLaw(s.K, s.L, s.min_hits),
@@ -138,6 +140,13 @@ class LayerData:
             "lse": torch.empty(s.batch, s.heads),
             "scale": s.head_dim**-0.5,
         }
+
+    def _found(self, draw: int) -> dict[str, Any]:
+        """What retrieve finds, in no more room than it takes."""
+        found = self.retrieve_arguments(draw)
+        registry.get("retrieve")(**found, threads=self._threads)
+        longest = max(int(found["count"].max()), 1)
+        return {"ids": found["ids"][:, :longest].contiguous(), "count": found["count"]}
 
     def hash_codes_arguments(self, draw: int = 0) -> dict[str, Any]:
         """Arguments of hash_codes over the first segment's keys."""

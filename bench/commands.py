@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from truffle.bench.tables import accuracy_table, implementation_table, operation_table, record_table, show
+from truffle.bench.tables import accuracy_table, implementation_table, record_table, show
 from truffle.model.arguments import decode_config, read_prompt, require_device
 
 
@@ -29,55 +29,6 @@ def _isas(op: str, name: str, reason: str | None) -> list[str]:
     if reason is not None:
         return []
     return [level for level in registry.get(op, name).needs.isas if isa.why_not(level) is None]
-
-
-def time_ops(arguments: argparse.Namespace) -> None:
-    """Time the implementations of each operation named, interleaved, after their gates."""
-    import torch
-
-    from truffle.bench import bandwidth, device_bandwidth
-    from truffle.bench.arguments import LayerData, Sizes
-    from truffle.bench.operation import time_operation
-    from truffle.bench.records import write_records
-    from truffle.kernels import hardware, isa, registry
-    from truffle.kernels.checks import expect
-
-    a = arguments
-    sizes = Sizes(
-        a.context, a.heads, a.kv_heads, a.head_dim, a.K, a.L, a.min_hits, a.batch, a.seed, getattr(torch, a.dtype)
-    )
-    _require_sizes(sizes, a.threads)
-    isa.resolve(a.isa)
-    here = hardware.detect()
-    buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
-    rates = bandwidth.host_rates(min(a.threads, here.cpu.usable_cpus), buffer, 2.0)
-    card = device_bandwidth.measure(1.0)
-    peaks = {"cuda": card.memory_copy_bytes_per_s.p50} if card else {}
-    data, records = LayerData(sizes, min(a.threads, here.cpu.usable_cpus)), []
-    for op in a.ops.split(","):
-        usable = [name for name, reason in registry.usable(op).items() if reason is None and name != "reference"]
-        names = tuple(a.impl.split(",")) if a.impl else tuple(usable or ["reference"])
-        for name in names:
-            known = registry.names(op)
-            expect(name in known, "impl", f"one of {', '.join(known)}", name)
-        gathers = op in ("retrieve", "sparse_attend")
-        peaks["cpu"] = rates.gather_512_bytes_per_s.p50 if gathers else rates.read_bytes_per_s.p50
-        print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
-        records += time_operation(op, names, data, a.threads, a.isa, a.seconds, peaks)
-    show(operation_table(records))
-    if a.json:
-        write_records(a.json, records, a.command_line)
-
-
-def _require_sizes(sizes: Any, threads: int) -> None:
-    from truffle.kernels.checks import expect
-
-    for name in ("context", "heads", "kv_heads", "head_dim", "L", "batch"):
-        expect(getattr(sizes, name) >= 1, name, "at least 1", getattr(sizes, name))
-    expect(1 <= sizes.K <= 16, "K", "1 to 16", sizes.K)
-    expect(1 <= sizes.min_hits <= sizes.L, "min_hits", f"1 to L = {sizes.L}", sizes.min_hits)
-    expect(sizes.heads % sizes.kv_heads == 0, "heads", f"a multiple of kv_heads = {sizes.kv_heads}", sizes.heads)
-    expect(threads >= 1, "threads", "at least 1", threads)
 
 
 def time_decode(arguments: argparse.Namespace) -> None:

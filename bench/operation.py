@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
-from truffle.bench import gate
+from truffle.bench import step
 from truffle.bench.arguments import LayerData
-from truffle.bench.timing import interleaved_s, quantiles_us
+from truffle.bench.contender import PASSED, READS_SAMPLES, Contender, registered
+from truffle.bench.magicpig import contender as magicpig
+from truffle.bench.timing import interleaved_s, median_ci95, quantiles_us
 from truffle.kernels import registry
 
-QUERY_DRAWS = 4  # several sets of queries, so that one set's rows are not all in cache
+# OpenMP's threads go on spinning for milliseconds after a call, on cores that the next one needs.
+PAUSE_S = 0.01
+
+
+def names(op: str) -> dict[str, str | None]:
+    """Everything that can be timed as `op`, with None where it runs here and the reason where it does not."""
+    found = step.names() if op == step.OP else registry.usable(op)
+    return found | ({magicpig.NAME: None} if magicpig.offered(op) else {})
 
 
 def time_operation(
@@ -21,78 +30,52 @@ def time_operation(
 ) -> list[dict[str, Any]]:
     """One record an implementation: gate, then median, p20 and p80 of interleaved calls, bytes and bandwidth.
 
-    An implementation that is unusable here or fails its gate gets a record with the reason and no time.
+    An implementation that is unusable here or fails its gate gets a record with the reason and no time. `bytes_moved`
+    is what the contract counts for the operation, whoever computes it.
 
     Args:
+        op: an operation, or `step.OP`.
         peaks: bytes a second that `share_of_peak` refers to, by device.
     """
-    records: dict[str, dict[str, Any]] = {}
-    contenders: dict[str, Callable[[], object]] = {}
-    bytes_moved = None
-    for name in names:
-        record = _described(op, name, data, threads, isa)
-        records[name] = record
-        record["gate"], used = _gate(op, name, threads, isa)
-        record["isa"] = used
-        if record["gate"] != "passed":
-            continue
-        device = _device(op, name)
-        draws = [gate.moved(data.arguments(op)(draw), device) for draw in range(_draws(op))]
-        contenders[name] = _call(op, name, draws, threads, used, device)
-        contenders[name]()
-        bytes_moved = bytes_moved or registry.contract(op).bytes_moved(gate.moved(draws[0], "cpu"))
-    if contenders:
-        for name, samples in interleaved_s(contenders, seconds).items():
-            records[name] |= _timed(samples, bytes_moved or 0, peaks[_device(op, name)])
+    facts = _facts(op, data)
+    layers = step.layers_for(data) if reads_samples(op) else [data]
+    contenders = [_contender(op, name, layers, threads, isa) for name in names]
+    records = {one.name: _described(op, one, data, threads) | {"layers": len(layers)} for one in contenders}
+    with _torch_threads(threads):
+        calls = {one.name: one.prepare() for one in contenders if one.gate == PASSED}
+        samples = interleaved_s(calls, seconds, PAUSE_S if magicpig.NAME in calls else 0.0) if calls else {}
+    for one in contenders:
+        if one.name in samples:
+            records[one.name] |= facts | _timed(samples[one.name], facts["bytes_moved"], peaks[one.device])
+            records[one.name] |= _speedup(samples, one.name)
     return list(records.values())
 
 
-def _draws(op: str) -> int:
-    return QUERY_DRAWS if op in ("retrieve", "sparse_attend") else 1
+def _contender(op: str, name: str, layers: list[LayerData], threads: int, isa: str) -> Contender:
+    if name == magicpig.NAME:
+        return magicpig.contender(op, layers[0], len(layers), threads)
+    if op == step.OP:
+        return step.contender(name, layers, threads, isa)
+    return registered(op, name, layers, threads, isa)
 
 
-def _device(op: str, name: str) -> str:
-    """Where the implementation's tensors live; a GPU kernel that is interpreted takes the CPU's."""
-    on_gpu = registry.get(op, name).needs.device == "cuda" and torch.cuda.is_available()
-    return "cuda" if on_gpu else "cpu"
+def reads_samples(op: str) -> bool:
+    """Whether what `op` reads depends on the queries."""
+    return op == step.OP or op in READS_SAMPLES
 
 
-def resolve(level: str) -> str:
-    """The instruction set that the native kernels take for `level`."""
-    from truffle.kernels import isa
-
-    return isa.resolve(level)
-
-
-def _gate(op: str, name: str, threads: int, isa: str) -> tuple[str, str]:
-    """``passed`` or why not, and the ISA that is used."""
-    reason = registry.why_not(op, name)
-    if reason:
-        return f"unusable: {reason}", isa
-    implementation = registry.get(op, name)
-    used = resolve(isa) if implementation.needs.isas else "auto"
-    problem = gate.check(implementation, threads, used, _device(op, name))
-    return (f"failed: {problem}" if problem else "passed"), used
+def _facts(op: str, data: LayerData) -> dict[str, Any]:
+    if reads_samples(op):
+        return step.measured(data, (op,) if op in step.PARTS else step.PARTS)
+    return {"bytes_moved": registry.contract(op).bytes_moved(data.arguments(op)(0))}
 
 
-def _call(op: str, name: str, draws: list[dict[str, Any]], threads: int, isa: str, device: str) -> Callable[[], object]:
-    """A call that goes through the draws in turn."""
-    implementation, turn = registry.get(op, name), itertools.cycle(draws)
-
-    def call() -> None:
-        implementation(**next(turn), threads=threads, isa=isa)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return call
-
-
-def _described(op: str, name: str, data: LayerData, threads: int, isa: str) -> dict[str, Any]:
+def _described(op: str, one: Contender, data: LayerData, threads: int) -> dict[str, Any]:
     s = data.sizes
     return {
-        "op": op, "impl": name, "threads": threads, "isa": isa, "context": s.context, "heads": s.heads,
+        "op": op, "impl": one.name, "threads": threads, "isa": one.isa, "context": s.context, "heads": s.heads,
         "kv_heads": s.kv_heads, "head_dim": s.head_dim, "K": s.K, "L": s.L, "min_hits": s.min_hits,
-        "batch": s.batch, "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."),
+        "batch": s.batch, "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."), "gate": one.gate,
     }  # fmt: skip
 
 
@@ -102,8 +85,28 @@ def _timed(samples_s: list[float], bytes_moved: int, peak_bytes_per_s: float) ->
     return {
         **times,
         "samples": len(samples_s),
-        "bytes_moved": bytes_moved,
         "bandwidth_bytes_per_s": bandwidth,
         "peak_bytes_per_s": peak_bytes_per_s,
         "share_of_peak": bandwidth / peak_bytes_per_s,
     }
+
+
+def _speedup(samples: dict[str, list[float]], name: str) -> dict[str, float]:
+    """MagicPIG's time over this one's: median of the rounds' ratios, with its 95% interval."""
+    if magicpig.NAME not in samples or name == magicpig.NAME:
+        return {}
+    ratios = np.array(samples[magicpig.NAME]) / np.array(samples[name])
+    low, high = median_ci95(ratios)
+    key = f"speedup_over_{magicpig.NAME}"
+    return {key: float(np.median(ratios)), f"{key}_low": low, f"{key}_high": high}
+
+
+@contextmanager
+def _torch_threads(threads: int):
+    """What runs in torch, or takes OpenMP's default, has `threads` threads too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -19,15 +19,25 @@ def implementation_table(rows: list[dict[str, Any]]) -> Table:
 
 def operation_table(records: list[dict[str, Any]]) -> Table:
     """Times of operations, or why a gate was not passed."""
-    table = _table("operation", "implementation", "isa", "threads", "median", "p20", "p80", "GB/s", "of peak")
+    rival = next((key for r in records for key in r if key.startswith("speedup_over_") and key.endswith("_v02")), None)
+    headers = [f"faster than {rival.removeprefix('speedup_over_')}"] if rival else []
+    columns = ("operation", "implementation", "isa", "threads", "batch", "median", "p20", "p80", "GB/s", "of peak")
+    table = _table(*columns, *headers)
     for r in records:
+        described = [r["op"], r["impl"], r["isa"], str(r["threads"]), str(r["batch"])]
         if r["gate"] != "passed":
-            table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), r["gate"])
+            table.add_row(*described, r["gate"])
             continue
         times = [f"{r[key]:,.0f} us" for key in ("median_us", "p20_us", "p80_us")]
         rate, share = f"{r['bandwidth_bytes_per_s'] / 1e9:.1f}", f"{r['share_of_peak']:.0%}"
-        table.add_row(r["op"], r["impl"], r["isa"], str(r["threads"]), *times, rate, share)
+        table.add_row(*described, *times, rate, share, *([_ratio(r, rival)] if rival else []))
     return table
+
+
+def _ratio(record: dict[str, Any], key: str) -> str:
+    if key not in record:
+        return ""
+    return f"{record[key]:.2f}x ({record[key + '_low']:.2f} to {record[key + '_high']:.2f})"
 
 
 def accuracy_table(summary: dict[str, Any]) -> Table:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from truffle.bench import gate
-from truffle.bench.operation import QUERY_DRAWS
+from truffle.bench.contender import QUERY_DRAWS
 from truffle.kernels import registry
 
 PAIRS = [(op, name) for op in registry.ops() for name in registry.names(op)]

@@ -14,12 +14,13 @@ WARM_UP_CALLS = 2
 def interleaved_s(
     contenders: Mapping[str, Callable[[], object]],
     seconds: float,
+    pause_s: float = 0.0,
     min_rounds: int = 5,
 ) -> dict[str, list[float]]:
     """Durations in seconds of each contender, one a round, until `seconds` are spent.
 
     A round calls every contender once, in an order drawn anew: fixed orders alias with periodic preemption.
-    Contenders that launch work elsewhere must wait for it themselves.
+    Contenders that launch work elsewhere must wait for it themselves; before each call there is a pause of `pause_s`.
     """
     order = list(contenders)
     for call in contenders.values():
@@ -31,6 +32,7 @@ def interleaved_s(
     while time.perf_counter() < end or len(samples[order[0]]) < min_rounds:
         shuffle(order)
         for name in order:
+            time.sleep(pause_s)
             start = time.perf_counter()
             contenders[name]()
             samples[name].append(time.perf_counter() - start)

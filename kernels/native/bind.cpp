@@ -15,6 +15,7 @@
 #include "hash_codes/hash_codes.h"
 #include "isa.h"
 #include "memory.h"
+#include "retrieve_attend/retrieve_attend.h"
 #include "retrieve/retrieve.h"
 #include "sparse_attend/sparse_attend.h"
 
@@ -73,12 +74,18 @@ struct Store {
     StoreView view;
 
     Store(RealArray<3> held, int64_t length, int64_t head_dim) : rows(std::move(held)), head_dim(head_dim) {
-        bool is_bf16 = reals<3>(rows, "rows").is_bf16;
-        int64_t size = is_bf16 ? 2 : 4, capacity = rows.shape(1), row_bytes = rows.shape(2) * size;
+        Format format = format_of(rows.dtype());
+        int64_t size = element_bytes(format), capacity = rows.shape(1), row_bytes = rows.shape(2) * size;
         expect(head_dim > 0 && head_dim % 2 == 0, "head_dim", "an even number");
-        expect(row_bytes >= 2 * head_dim * size + 4, "rows", "room for key, value and norm");
+        expect(row_bytes >= RowLayout(head_dim, size).used, "rows", "room for key, value, norm and scales");
         expect(length >= 0 && length <= capacity, "length", "0 to " + std::to_string(capacity));
-        view = {static_cast<const char*>(rows.data()), int64_t(rows.shape(0)), capacity, row_bytes, length, is_bf16};
+        view = {static_cast<const char*>(rows.data()), int64_t(rows.shape(0)), capacity, row_bytes, length, format};
+    }
+
+    static Format format_of(nb::dlpack::dtype dtype) {
+        if (dtype == nb::dtype<int8_t>()) return Format::int8;
+        expect(dtype == nb::dtype<bf16>() || dtype == nb::dtype<float>(), "rows", "dtype float32, bfloat16 or int8");
+        return dtype == nb::dtype<bf16>() ? Format::bfloat16 : Format::float32;
     }
 };
 
@@ -129,32 +136,70 @@ void bind_build_tables(const Array<const uint16_t, 3>& codes, const Array<int32_
     build_tables(call, team);
 }
 
-void bind_retrieve(const std::vector<std::vector<const Segment*>>& tables, const Array<const uint16_t, 4>& query_codes,
-                   const Array<int32_t, 2>& ids, const Array<int32_t, 1>& count, int64_t min_hits, int threads,
-                   const std::string& isa, const std::string& pinning) {
-    int64_t B = query_codes.shape(0), H = query_codes.shape(1), L = query_codes.shape(2), P = query_codes.shape(3);
-    int64_t capacity = ids.shape(1);
-    Threads team = expect_threads(threads, pinning);
-    require_isa(isa);
+using Tables = std::vector<std::vector<const Segment*>>;
+using TableViews = std::vector<std::vector<const SegmentView*>>;
+
+TableViews views_of(const Tables& tables, const Array<const uint16_t, 4>& query_codes, int64_t min_hits) {
+    int64_t B = query_codes.shape(0), H = query_codes.shape(1), L = query_codes.shape(2);
     expect(min_hits >= 1 && min_hits <= 65'535, "min_hits", "1 to 65535");
     expect(int64_t(tables.size()) == B, "tables", "one list of segments a request");
-    expect_shape(ids, "ids", {B * H, capacity});
-    expect_shape(count, "count", {B * H});
-    std::vector<std::vector<const SegmentView*>> views;
+    TableViews views;
     for (const auto& segments : tables) {
-        int64_t room = 0;
         views.emplace_back();
         for (const Segment* segment : segments) {
             expect(segment && segment->view.L == L, "tables", "L = " + std::to_string(L) + " as in query_codes");
             expect(H % segment->view.heads == 0, "tables", "a key/value head count that divides H");
             views.back().push_back(&segment->view);
-            room += segment->view.n;
         }
+    }
+    return views;
+}
+
+Collisions collisions_of(const TableViews& views, const Array<const uint16_t, 4>& query_codes, int64_t min_hits) {
+    auto size = [&](int axis) { return int64_t(query_codes.shape(axis)); };
+    return {size(0), size(1), size(2), size(3), &views, query_codes.data(), min_hits};
+}
+
+void bind_retrieve(const Tables& tables, const Array<const uint16_t, 4>& query_codes, const Array<int32_t, 2>& ids,
+                   const Array<int32_t, 1>& count, int64_t min_hits, int threads, const std::string& isa,
+                   const std::string& pinning) {
+    int64_t rows = query_codes.shape(0) * query_codes.shape(1), capacity = ids.shape(1);
+    Threads team = expect_threads(threads, pinning);
+    require_isa(isa);
+    expect_shape(ids, "ids", {rows, capacity});
+    expect_shape(count, "count", {rows});
+    TableViews views = views_of(tables, query_codes, min_hits);
+    for (const auto& segments : views) {
+        int64_t room = 0;
+        for (const SegmentView* segment : segments) room += segment->n;
         expect(room <= capacity, "ids", "room for all " + std::to_string(room) + " keys of a request");
     }
-    Retrieve call{B, H, L, P, capacity, &views, query_codes.data(), min_hits, ids.data(), count.data()};
+    Retrieve call{collisions_of(views, query_codes, min_hits), capacity, ids.data(), count.data()};
     nb::gil_scoped_release released;
     retrieve(call, team);
+}
+
+std::vector<StoreView> views_of(const std::vector<const Store*>& stores, const RealArray<3>& q,
+                                const std::optional<Array<const float, 3>>& center) {
+    int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2);
+    expect(int64_t(stores.size()) == B, "stores", "one store a request");
+    std::vector<StoreView> views;
+    for (const Store* store : stores) {
+        expect(store && store->head_dim == d, "stores", "head_dim " + std::to_string(d));
+        expect(store->view.heads > 0 && H % store->view.heads == 0, "stores", "a head count that divides H");
+        if (center) expect_shape(*center, "center", {B, store->view.heads, d});
+        views.push_back(store->view);
+    }
+    return views;
+}
+
+Queries queries_of(const RealArray<3>& q, const std::vector<StoreView>& views,
+                   const std::optional<Array<const float, 3>>& center,
+                   const std::optional<Array<const float, 2>>& law, float scale) {
+    int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), laws = law ? law->shape(0) : 0;
+    if (law) expect_shape(*law, "law", {laws == 1 ? 1 : B * H, LAW_CELLS + 1});
+    return {B, H, d, reals<3>(q, "q"), views.data(), center ? center->data() : nullptr, law ? law->data() : nullptr,
+            laws, scale};
 }
 
 void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& stores,
@@ -166,31 +211,45 @@ void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& 
                         const std::string& pinning) {
     int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), capacity = ids.shape(1);
     Threads team = expect_threads(threads, pinning);
-    expect(int64_t(stores.size()) == B, "stores", "one store a request");
     expect_shape(ids, "ids", {B * H, capacity});
     expect_shape(count, "count", {B * H});
     expect_shape(out, "out", {B, H, d});
     expect_shape(lse, "lse", {B, H});
     expect(law.has_value() == center.has_value() && law.has_value() != log_weight.has_value(), "law",
            "either law and center, or log_weight");
-    int64_t laws = law ? law->shape(0) : 0;
-    if (law) expect_shape(*law, "law", {laws == 1 ? 1 : B * H, LAW_CELLS + 1});
     if (log_weight) expect_shape(*log_weight, "log_weight", {B * H, capacity});
-    std::vector<StoreView> views;
-    for (const Store* store : stores) {
-        expect(store && store->head_dim == d, "stores", "head_dim " + std::to_string(d));
-        expect(store->view.heads > 0 && H % store->view.heads == 0, "stores", "a head count that divides H");
-        if (center) expect_shape(*center, "center", {B, store->view.heads, d});
-        views.push_back(store->view);
-    }
+    std::vector<StoreView> views = views_of(stores, q, center);
     for (int64_t row = 0; row < B * H; ++row)
         expect(count.data()[row] >= 0 && count.data()[row] <= capacity, "count", "0 to capacity");
-    SparseAttend call{B, H, d, capacity, reals<3>(q, "q"), views.data(), ids.data(), count.data(),
-                      center ? center->data() : nullptr, law ? law->data() : nullptr, laws,
-                      log_weight ? log_weight->data() : nullptr, scale, out.data(), lse.data()};
+    SparseAttend call{queries_of(q, views, center, law, scale), capacity, ids.data(), count.data(),
+                      log_weight ? log_weight->data() : nullptr, out.data(), lse.data()};
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
     sparse_attend(call, level, team);
+}
+
+void bind_retrieve_attend(const RealArray<3>& q, const Tables& tables, const Array<const uint16_t, 4>& query_codes,
+                          const std::vector<const Store*>& stores, const Array<const float, 3>& center,
+                          const Array<const float, 2>& law, const Array<float, 3>& out, const Array<float, 2>& lse,
+                          const Array<int32_t, 1>& count, float scale, int64_t min_hits, int threads,
+                          const std::string& isa, const std::string& pinning) {
+    int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2);
+    Threads team = expect_threads(threads, pinning);
+    expect(int64_t(query_codes.shape(0)) == B && int64_t(query_codes.shape(1)) == H, "query_codes",
+           "shape [" + std::to_string(B) + ", " + std::to_string(H) + ", L, P]");
+    expect_shape(out, "out", {B, H, d});
+    expect_shape(lse, "lse", {B, H});
+    expect_shape(count, "count", {B * H});
+    TableViews segments = views_of(tables, query_codes, min_hits);
+    std::vector<StoreView> views = views_of(stores, q, center);
+    for (int64_t b = 0; b < B; ++b)
+        for (const SegmentView* segment : segments[b])
+            expect(segment->heads == views[b].heads, "tables", "as many key/value heads as the stores");
+    RetrieveAttend call{collisions_of(segments, query_codes, min_hits), queries_of(q, views, center, law, scale),
+                        out.data(), lse.data(), count.data()};
+    Isa level = require_isa(isa);
+    nb::gil_scoped_release released;
+    retrieve_attend(call, level, team);
 }
 
 void bind_dense_attend(const RealArray<3>& q, const RealArray<4>& keys, const RealArray<4>& values,
@@ -264,6 +323,9 @@ NB_MODULE(_native, m) {
           "count"_a.noconvert(), "center"_a.noconvert().none(), "law"_a.noconvert().none(),
           "log_weight"_a.noconvert().none(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a,
           "pinning"_a = "none");
+    m.def("retrieve_attend", &bind_retrieve_attend, "q"_a.noconvert(), "tables"_a, "query_codes"_a.noconvert(),
+          "stores"_a, "center"_a.noconvert(), "law"_a.noconvert(), "out"_a.noconvert(), "lse"_a.noconvert(),
+          "count"_a.noconvert(), "scale"_a, "min_hits"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
     m.def("dense_attend", &bind_dense_attend, "q"_a.noconvert(), "keys"_a.noconvert(), "values"_a.noconvert(),
           "lengths"_a.noconvert(), "out"_a.noconvert(), "lse"_a.noconvert(), "scale"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
 }

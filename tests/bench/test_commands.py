@@ -41,10 +41,22 @@ def test_op_times_what_passed_its_gate(tmp_path, capsys):
     assert "cpu_numba" in capsys.readouterr().out
 
 
+def test_op_takes_lists_of_threads_and_batches(tmp_path):
+    file = tmp_path / "op.json"
+    options = ["--impl", "cpu_numba,cpu_native", "--threads", "1,2", "--batch", "1,3", "--seconds", "0.05"]
+    assert main(["op", "retrieve+sparse_attend", *SMALL, *options, "--json", str(file)]) == 0
+    frame = read_records(file)
+    assert (frame.gate == "passed").all()
+    assert len(frame) == len(frame.drop_duplicates(["impl", "threads", "batch"])) == 8
+    for _, same in frame.groupby("batch"):
+        assert same.bytes_moved.nunique() == same.sampled_fraction.nunique() == 1
+    assert frame.bytes_moved.nunique() == 2
+
+
 def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
     right = registry.get("retrieve", "cpu_numba")
 
-    def wrong(tables, query_codes, ids, count, *, min_hits=2, threads=1, isa="auto"):
+    def wrong(tables, query_codes, ids, count, *, min_hits=2, threads=1, isa="auto", pinning="none"):
         right.function(tables, query_codes, ids, count, min_hits=min_hits)
         count -= 1
 
@@ -65,6 +77,7 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["op", "retrieve", "--K", "17"], "K: expected 1 to 16, got 17"),
         (["op", "retrieve", "--heads", "5", "--kv-heads", "2"], "heads: expected a multiple of kv_heads = 2, got 5"),
         (["op", "retrieve", "--threads", "0", *SMALL], "threads: expected at least 1, got 0"),
+        (["op", "retrieve", "--batch", "2,0", *SMALL], "batch: expected at least 1, got 0"),
         (["decode", "--workload", "nope@1k"], "workload: expected MODEL@CONTEXT"),
         (["accuracy", "--K", "99"], "K: Input should be less than or equal to 16"),
         (["accuracy", "--method", "dense", "--K", "9"], "K: Extra inputs are not permitted"),

@@ -1,7 +1,8 @@
 // Attention over a tile of keys: logits, online softmax, weighted values. Included after the width is set.
 //
 // Elements are read as 32-bit words. A word of a bfloat16 row holds two elements, whose float32 values are one
-// shift and one mask away; queries and sums are therefore kept split into even and odd elements, vector by vector.
+// shift and one mask away, a word of an 8-bit row four; queries and sums are therefore kept split by an element's
+// place in its word, vector by vector.
 #pragma once
 
 #include "simd.h"
@@ -25,12 +26,21 @@ struct F32Rows {
     TRUFFLE_INLINE static void unpack(Words raw, Floats* part) { part[0] = (Floats)raw; }
 };
 
-// How d elements fall into vectors of words.
+// Codes of -127 to 127; what they are multiples of is applied to whole products and weights.
+struct Int8Rows {
+    static constexpr int parts = 4;
+    TRUFFLE_INLINE static void unpack(Words raw, Floats* part) {
+        TRUFFLE_UNROLL for (int p = 0; p < 4; ++p)
+            part[p] = __builtin_convertvector((Ints)(raw << (24 - 8 * p)) >> 24, Floats);
+    }
+};
+
+// How d elements fall into vectors of words. A last word may reach into what lies behind them in the row.
 struct Chunks {
     int full;  // whole vectors
     int tail;  // words in the last one, if any
 
-    Chunks(int64_t d, int parts) : full(int(d / parts / W)), tail(int(d / parts % W)) {}
+    Chunks(int64_t d, int parts) : full(int((d + parts - 1) / parts / W)), tail(int((d + parts - 1) / parts % W)) {}
     int count() const { return full + (tail > 0); }
 };
 
@@ -69,16 +79,29 @@ TRUFFLE_INLINE void dot(const char* const* keys, Chunks chunks, const float* q, 
     TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) sum_four(sums[h], products + h * TILE);
 }
 
+// Memory to ask for while values are added: `bytes` from each of `count` places.
+struct Ahead {
+    const char* const* from = nullptr;
+    int count = 0;
+    int64_t bytes = 0;
+
+    TRUFFLE_INLINE void ask(int i) const {
+        if (i >= count) return;
+        for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from[i] + at, 0, 3);
+    }
+};
+
 // Adds weight_k * value_k to BLOCK vectors of words of the sums of HEADS heads.
 template <class Rows, int HEADS, int BLOCK, bool SOME = false>
 TRUFFLE_INLINE void add_block(const char* const* values, int count, int64_t offset, const float* weights,
-                              float* sums, int64_t stride, int words = W) {
+                              float* sums, int64_t stride, Ahead ahead, int words = W) {
     Floats held[HEADS][BLOCK][Rows::parts];
     TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h)
         TRUFFLE_UNROLL for (int b = 0; b < BLOCK; ++b)
             TRUFFLE_UNROLL for (int p = 0; p < Rows::parts; ++p)
                 held[h][b][p] = load<Floats>(sums + h * stride + (b * Rows::parts + p) * W);
     for (int k = 0; k < count; ++k) {
+        ahead.ask(k);
         Floats weight[HEADS];
         TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) weight[h] = broadcast(weights[h * TILE + k]);
         TRUFFLE_UNROLL for (int b = 0; b < BLOCK; ++b) {
@@ -95,21 +118,28 @@ TRUFFLE_INLINE void add_block(const char* const* values, int count, int64_t offs
                 store(sums + h * stride + (b * Rows::parts + p) * W, held[h][b][p]);
 }
 
+// Blocks of BLOCK vectors from vector c on while they last, then of half as many.
+template <class Rows, int HEADS, int BLOCK>
+TRUFFLE_INLINE void add_blocks(const char* const* values, int count, int full, const float* weights, float* sums,
+                               int64_t stride, Ahead ahead, int c = 0) {
+    for (; c + BLOCK <= full; c += BLOCK) {
+        add_block<Rows, HEADS, BLOCK>(values, count, 4 * W * c, weights, sums + c * Rows::parts * W, stride, ahead);
+        ahead = {};
+    }
+    if constexpr (BLOCK > 1) add_blocks<Rows, HEADS, BLOCK / 2>(values, count, full, weights, sums, stride, ahead, c);
+}
+
 template <class Rows, int HEADS>
 TRUFFLE_INLINE void add_values(const char* const* values, int count, Chunks chunks, const float* weights,
-                               float* sums, int64_t stride) {
+                               float* sums, int64_t stride, Ahead ahead = {}) {
     // As many sums as fit the registers beside a row and the weights.
     constexpr int registers = W == 16 ? 16 : 8;
     constexpr int fitting = registers / (HEADS * Rows::parts);
     constexpr int BLOCK = fitting >= 8 ? 8 : fitting >= 4 ? 4 : fitting >= 2 ? 2 : 1;
-    constexpr int step = Rows::parts * W;
-    int c = 0;
-    for (; c + BLOCK <= chunks.full; c += BLOCK)
-        add_block<Rows, HEADS, BLOCK>(values, count, 4 * W * c, weights, sums + c * step, stride);
-    for (; c < chunks.full; ++c)
-        add_block<Rows, HEADS, 1>(values, count, 4 * W * c, weights, sums + c * step, stride);
+    add_blocks<Rows, HEADS, BLOCK>(values, count, chunks.full, weights, sums, stride, ahead);
     if (chunks.tail)
-        add_block<Rows, HEADS, 1, true>(values, count, 4 * W * c, weights, sums + c * step, stride, chunks.tail);
+        add_block<Rows, HEADS, 1, true>(values, count, 4 * W * chunks.full, weights,
+                                        sums + chunks.full * Rows::parts * W, stride, {}, chunks.tail);
 }
 
 // Turns a tile of logits into weights relative to the running maximum; returns what earlier sums shrink by.

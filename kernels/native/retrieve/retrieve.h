@@ -15,11 +15,17 @@ struct SegmentView {
     const uint16_t* ids;     // [heads, L, n]
 };
 
-struct Retrieve {
-    int64_t B, H, L, P, capacity;
+// Which buckets of which tables each query head visits.
+struct Collisions {
+    int64_t B, H, L, P;
     const std::vector<std::vector<const SegmentView*>>* tables;  // [B][segments]
     const uint16_t* query_codes;                                 // [B, H, L, P]
     int64_t min_hits;
+};
+
+struct Retrieve {
+    Collisions from;
+    int64_t capacity;
     int32_t* ids;    // [B*H, capacity]
     int32_t* count;  // [B*H]
 };

@@ -1,5 +1,6 @@
-// One sample of one query head, a tile of rows at a time, the next tile's rows on their way meanwhile.
-#include "attend/tile.h"
+// A sample of one query head, or the union of those of up to four that share rows, a tile of rows at a time, the
+// next tile's rows on their way meanwhile.
+#include "attend/products.h"
 #include "sparse_attend/sparse_attend.h"
 
 namespace truffle::TRUFFLE_ISA {
@@ -26,112 +27,118 @@ TRUFFLE_INLINE bool find_rows(const Sample& s, int64_t first, int64_t value_offs
     return good;
 }
 
-typedef float HalfFloats __attribute__((vector_size(2 * W)));
-typedef double Doubles __attribute__((vector_size(4 * W)));
-
-TRUFFLE_INLINE Doubles load_doubles(const void* from) {
-    return __builtin_convertvector(load<HalfFloats>(from), Doubles);
-}
-
-// q . key of float32 rows in double: a logit of 1000 must not lose what float32 sums would.
-TRUFFLE_INLINE void products_of(F32Rows, const char* const* keys, Chunks chunks, const float* q, float* products) {
-    constexpr int half = W / 2;
-    Doubles sums[KEYS] = {};
-    auto add = [&](const float* query, const char* const* from) __attribute__((always_inline)) {
-        Doubles low = load_doubles(query), high = load_doubles(query + half);
-        TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k)
-            sums[k] += low * load_doubles(from[k]) + high * load_doubles(from[k] + 4 * half);
-    };
-    const char* from[KEYS];
-    for (int c = 0; c < chunks.full; ++c) {
-        TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) from[k] = keys[k] + 4 * W * c;
-        add(q + c * W, from);
-    }
-    Words rest[KEYS];
-    for (int k = 0; chunks.tail && k < KEYS; ++k) {
-        rest[k] = load_some(keys[k] + 4 * W * chunks.full, chunks.tail);
-        from[k] = reinterpret_cast<const char*>(rest + k);
-    }
-    if (chunks.tail) add(q + chunks.full * W, from);
-    for (int k = 0; k < KEYS; ++k) {
-        double product = 0.0;
-        for (int i = 0; i < half; ++i) product += sums[k][i];
-        products[k] = float(product);
-    }
-}
-
-TRUFFLE_INLINE void products_of(Bf16Rows, const char* const* keys, Chunks chunks, const float* q, float* products) {
-    dot<Bf16Rows, 1>(keys, chunks, q, 0, products);
-}
-
-TRUFFLE_INLINE void prefetch(const char* from, int64_t bytes) {
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from + at, 0, 3);
-    __builtin_prefetch(from + bytes - 1, 0, 3);
+TRUFFLE_INLINE void read_column(const char* const* rows, int64_t offset, float* to) {
+    for (int i = 0; i < TILE; ++i) memcpy(to + i, rows[i] + offset, 4);
 }
 
 // a = scale * q.k - ln u, where cos = (q.k - q.center) / (|q| |k - center|), by interpolation in the law's table.
-TRUFFLE_INLINE Floats logits_by_law(const Sample& s, Floats product, Floats key_norm) {
-    Floats norm = key_norm * s.q_norm;
-    Floats cosine = select(norm > 0.0f, (product - s.q_center) / norm, Floats{});
+TRUFFLE_INLINE Floats logits_by_law(const SampleHead& head, float scale, Floats product, Floats key_norm) {
+    Floats norm = key_norm * head.norm;
+    Floats cosine = select(norm > 0.0f, (product - head.along_center) / norm, Floats{});
     cosine = select(cosine > -1.0f, cosine, broadcast(-1.0f));  // NaN becomes -1
     cosine = select(cosine < 1.0f, cosine, broadcast(1.0f));
     Floats place = agreement_of(cosine) * float(LAW_CELLS);
     Ints cell = __builtin_convertvector(place, Ints);
     cell = cell < int(LAW_CELLS) - 1 ? cell : (Ints{} + (int(LAW_CELLS) - 1));
     cell = cell > 0 ? cell : Ints{};
-    Floats low = gather(s.law, cell), high = gather(s.law + 1, cell);
+    Floats low = gather(head.law, cell), high = gather(head.law + 1, cell);
     Floats log_u = low + (place - __builtin_convertvector(cell, Floats)) * (high - low);
-    return product * s.scale - log_u;
+    return product * scale - log_u;
 }
 
-TRUFFLE_INLINE void fill_logits(const Sample& s, const Tile& tile, int64_t first, int64_t norm_offset, float* logits) {
-    if (s.law) {
-        float norms[TILE];
-        for (int i = 0; i < TILE; ++i) memcpy(norms + i, tile.keys[i] + norm_offset, 4);
+// Products become logits; -inf where a key is not in the head's sample.
+TRUFFLE_INLINE void fill_logits(const Sample& s, int h, int count, int64_t first, const float* norms, float* logits) {
+    const SampleHead& head = s.heads[h];
+    if (head.law) {
         for (int i = 0; i < TILE; i += W)
-            store(logits + i, logits_by_law(s, load<Floats>(logits + i), load<Floats>(norms + i)));
+            store(logits + i, logits_by_law(head, s.scale, load<Floats>(logits + i), load<Floats>(norms + i)));
     } else {
-        for (int i = 0; i < tile.count; ++i) logits[i] = logits[i] * s.scale - s.log_weight[first + i];
+        for (int i = 0; i < count; ++i) logits[i] = logits[i] * s.scale - s.log_weight[first + i];
     }
-    for (int i = tile.count; i < TILE; ++i) logits[i] = -__builtin_inff();
+    for (int i = 0; s.members && i < count; ++i)
+        if (!(s.members[first + i] >> h & 1)) logits[i] = -__builtin_inff();
+    for (int i = count; i < TILE; ++i) logits[i] = -__builtin_inff();
 }
 
-template <class Rows>
-int64_t attend(const Sample& s, State& state) {
-    const int64_t element = 4 / Rows::parts, value_offset = s.d * element, norm_offset = 2 * value_offset;
-    const Chunks chunks(s.d, Rows::parts);
-    const int64_t floats = int64_t(chunks.count()) * Rows::parts * W;
-    float *q = s.scratch, *sums = q + floats;
-    memset(q, 0, 2 * floats * sizeof(float));
-    for (int64_t i = 0; i < s.d; ++i) q[split_index<Rows>(i)] = s.q[i];
+template <class Rows, int HEADS>
+TRUFFLE_INLINE void attend_tile(const Sample& s, const Tile& tile, int64_t first, Chunks chunks, float* logits,
+                                float* sums, int64_t stride, State* states, Ahead ahead) {
+    constexpr bool scaled = Rows::parts == 4;
+    const RowLayout at(s.d, 4 / Rows::parts);
+    float column[TILE];
+    if (scaled) {
+        read_column(tile.keys, at.key_scale, column);
+        for (int i = 0; i < HEADS * TILE; i += W)
+            store(logits + i, load<Floats>(logits + i) * load<Floats>(column + i % TILE));
+    }
+    if (s.heads[0].law) read_column(tile.keys, at.norm, column);
+    for (int h = 0; h < HEADS; ++h) {
+        fill_logits(s, h, tile.count, first, column, logits + h * TILE);
+        scale_sums(sums + h * stride, stride, absorb(logits + h * TILE, states[h].max, states[h].sum));
+    }
+    if (scaled) {
+        read_column(tile.keys, at.value_scale, column);
+        for (int i = 0; i < HEADS * TILE; i += W)
+            store(logits + i, load<Floats>(logits + i) * load<Floats>(column + i % TILE));
+    }
+    add_values<Rows, HEADS>(tile.values, tile.count, chunks, logits, sums, stride, ahead);
+}
 
-    state.max = -__builtin_inff();
-    state.sum = 0.0f;
+template <class Rows, int HEADS>
+int64_t attend(const Sample& s, State* states) {
+    const RowLayout at(s.d, 4 / Rows::parts);
+    const Chunks chunks(s.d, Rows::parts);
+    const int64_t query_stride = chunks.count() * Products<Rows>::query_floats;
+    const int64_t stride = int64_t(chunks.count()) * Rows::parts * W;
+    float *q = s.scratch, *sums = q + HEADS * query_stride;
+    memset(q, 0, HEADS * (query_stride + stride) * sizeof(float));
+    for (int h = 0; h < HEADS; ++h) {
+        Products<Rows>::prepare(s.heads[h].q, s.d, q + h * query_stride);
+        states[h].max = -__builtin_inff();
+        states[h].sum = 0.0f;
+    }
+    const Products<Rows> products(s.heads[0].q, s.d * HEADS);
     Tile tiles[2];
-    if (s.count && !find_rows(s, 0, value_offset, tiles[0])) return 0;
-    for (int i = 0; s.count && i < tiles[0].count; ++i) prefetch(tiles[0].keys[i], norm_offset + 4);
+    if (s.count && !find_rows(s, 0, at.value, tiles[0])) return 0;
+    for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + 48}.ask(i);
     for (int64_t first = 0; first < s.count; first += TILE) {
         const Tile& tile = tiles[first / TILE % 2];
         Tile& next = tiles[(first / TILE + 1) % 2];
         next.count = 0;
-        if (first + TILE < s.count && !find_rows(s, first + TILE, value_offset, next)) return first + TILE;
-        float logits[TILE];
+        if (first + TILE < s.count && !find_rows(s, first + TILE, at.value, next)) return first + TILE;
+        // Keys are asked for while products are taken, values while values are added: requests in one burst
+        // would wait for each other and leave memory idle in between.
+        const Ahead keys{next.keys, next.count, at.value}, values{next.values, next.count, at.used - at.value + 48};
+        float logits[HEADS * TILE];
         for (int k = 0; k < TILE; k += KEYS) {
-            for (int i = k; i < k + KEYS && i < next.count; ++i) prefetch(next.keys[i], norm_offset + 4);
-            products_of(Rows{}, tile.keys + k, chunks, q, logits + k);
+            for (int i = k; i < k + KEYS; ++i) keys.ask(i);
+            products.template of<HEADS>(tile.keys + k, chunks, q, query_stride, logits + k);
         }
-        fill_logits(s, tile, first, norm_offset, logits);
-        scale_sums(sums, floats, absorb(logits, state.max, state.sum));
-        add_values<Rows, 1>(tile.values, tile.count, chunks, logits, sums, 0);
+        attend_tile<Rows, HEADS>(s, tile, first, chunks, logits, sums, stride, states, values);
     }
-    for (int64_t i = 0; i < s.d; ++i) state.weighted[i] = sums[split_index<Rows>(i)];
+    for (int h = 0; h < HEADS; ++h)
+        for (int64_t i = 0; i < s.d; ++i) states[h].weighted[i] = sums[h * stride + split_index<Rows>(i)];
     return -1;
+}
+
+template <class Rows>
+int64_t attend_heads(const Sample& s, State* states) {
+    switch (s.head_count) {
+        case 1: return attend<Rows, 1>(s, states);
+        case 2: return attend<Rows, 2>(s, states);
+        case 3: return attend<Rows, 3>(s, states);
+        default: return attend<Rows, 4>(s, states);
+    }
 }
 
 }  // namespace
 
-int64_t attend_sample(const Sample& sample, State& state) {
-    return sample.is_bf16 ? attend<Bf16Rows>(sample, state) : attend<F32Rows>(sample, state);
+int64_t attend_sample(const Sample& sample, State* states) {
+    switch (sample.format) {
+        case Format::bfloat16: return attend_heads<Bf16Rows>(sample, states);
+        case Format::int8: return attend_heads<Int8Rows>(sample, states);
+        default: return attend_heads<F32Rows>(sample, states);
+    }
 }
 
 }  // namespace truffle::TRUFFLE_ISA

@@ -1,0 +1,99 @@
+"""A LayerData in MagicPIG's own servers, filled and called as its models/attnserver.py does.
+
+Keys and queries are hashed by us, so that both sides look up the same codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from truffle.bench.arguments import LayerData
+from truffle.bench.magicpig.extensions import SPARE_TOKENS, new_store, new_tables
+
+
+class Layers:
+    """Copies of one layer, for one request, with the buffers that a decoder passes.
+
+    Attributes:
+        ids, count: [H, capacity] and [H] int32, filled by `retrieve`.
+        out: [H, d] bfloat16, filled by `attend`.
+        max_and_lse_log2: [2, H] float32, to base 2, filled by `attend`.
+    """
+
+    def __init__(self, data: LayerData, copies: int = 1) -> None:
+        s = self._sizes = data.sizes
+        capacity = s.context + SPARE_TOKENS
+        self._tables, self._store = new_tables(s, copies, capacity), new_store(s, copies, capacity)
+        codes, order = _sorted(torch.cat([part.view(torch.int16) for part in data.segment_codes], dim=2))
+        keys, norms = centred_keys(data)
+        for layer in range(copies):
+            self._tables.fill(layer, 0, codes, order)
+            self._store.fill(layer, 0, keys, data.keys_and_values[1].contiguous(), norms)
+        self.ids = torch.zeros(s.heads, capacity, dtype=torch.int32)
+        self.count = torch.zeros(s.heads, dtype=torch.int32)
+        self.out = torch.zeros(s.heads, s.head_dim, dtype=torch.bfloat16)
+        self.max_and_lse_log2 = torch.zeros(2, s.heads)
+
+    def retrieve(self, layer: int, query_codes: torch.Tensor) -> None:
+        """Look up codes [H, L] int32."""
+        self._tables.batch_retrieve(layer, query_codes, self.ids, self.count)
+
+    def attend(self, layer: int, q: torch.Tensor, ids: torch.Tensor, count: torch.Tensor) -> None:
+        """Attend with queries [H, d] bfloat16; their norms are taken in the call, as upstream does."""
+        s, norms = self._sizes, q.float().norm(p=2, dim=-1)
+        self._store.attention_wrapper(layer, s.K, s.L, self.out, self.max_and_lse_log2, q, norms, ids, count)
+
+    def found(self, layer: int, query_codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of the `ids` and `count` that `retrieve` finds."""
+        self.retrieve(layer, query_codes)
+        return self.ids.clone(), self.count.clone()
+
+
+def queries(data: LayerData, draw: int) -> torch.Tensor:
+    """[H, d]"""
+    return data.queries(draw).view(data.sizes.heads, data.sizes.head_dim)
+
+
+def query_codes(data: LayerData, draw: int) -> torch.Tensor:
+    """[H, L] int32"""
+    return data.query_codes(draw).view(data.sizes.heads, data.sizes.L).to(torch.int32)
+
+
+def centred_keys(data: LayerData) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys minus their mean [Hkv, n, d], and the norms [Hkv, n] float32 of that, both rounded to bfloat16."""
+    keys = data.keys_and_values[0]
+    centred = (keys - keys.mean(dim=1, keepdim=True)).contiguous()
+    return centred, centred.norm(p=2, dim=-1).float()
+
+
+def building(data: LayerData) -> Callable[[], None]:
+    """A call that sorts and fills the tables of the first segment, the codes that `build_tables` is given.
+
+    Upstream clears its tables before each prompt. They are not cleared here: a fill over a filled table writes as much,
+    to offsets that nobody reads.
+    """
+    codes = data.segment_codes[0].view(torch.int16)
+    tables = new_tables(data.sizes, 1, codes.shape[2] + SPARE_TOKENS)
+    values, order = torch.empty_like(codes), torch.empty(codes.shape, dtype=torch.int32)
+
+    def call() -> None:
+        _sort_into(codes, values, order)
+        tables.fill(0, 0, values, order)
+
+    return call
+
+
+def _sorted(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    values, order = torch.empty_like(codes), torch.empty(codes.shape, dtype=torch.int32)
+    _sort_into(codes, values, order)
+    return values, order
+
+
+def _sort_into(codes: torch.Tensor, values: torch.Tensor, order: torch.Tensor) -> None:
+    """The sort of upstream's prefill, a key/value head at a time, into the buffers that it keeps."""
+    for head in range(codes.shape[0]):
+        found, where = codes[head].sort()
+        values[head].copy_(found)
+        order[head].copy_(where)
