@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
@@ -21,6 +22,7 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
+PINNING = ("none", "cores")
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Space:
     threads: tuple[int, ...]
     seed: int
 
-    def first_points(self) -> Iterator[tuple[str, dict[str, int]]]:
+    def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
-        execution = {"threads": len(self.threads) - 1, "batch_size": 1}
+        execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
+        if self._may_pin:
+            execution["pinning"] = "none"
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
@@ -54,8 +58,14 @@ class Space:
                 "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
                 "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
                 "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
+                "pinning": trial.suggest_categorical("pinning", PINNING) if self._may_pin else "none",
             }
         )
+
+    @property
+    def _may_pin(self) -> bool:
+        """On a host with one core there is nowhere else to be."""
+        return self.threads[-1] > 1
 
     @functools.cached_property
     def most_batch(self) -> int:
@@ -64,21 +74,24 @@ class Space:
         fitting = (batch for batch in range(MOST_BATCH, 1, -1) if self._fits({**smallest, "batch_size": batch}))
         return next(fitting, 1)
 
-    def _fits(self, point: dict[str, int]) -> bool:
+    def _fits(self, point: dict[str, Any]) -> bool:
         has_gpu = self.target.gpu is not None
         needed = memory(self.workload.shape, self.config(point), self.workload.context, has_gpu)
         return does_not_fit(needed, self.target) is None
 
-    def config(self, point: dict[str, int]) -> DecodeConfig:
-        """The decode config of a point."""
+    def config(self, point: dict[str, Any]) -> DecodeConfig:
+        """The decode config of a point; threads float unless it says otherwise."""
         parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
         threads = self.threads[point["threads"]]
-        execution = Execution(threads=threads, batch_size=point["batch_size"], isa=self.target.host.isa)
+        pinning = point.get("pinning") or "none"
+        execution = Execution(
+            threads=threads, batch_size=point["batch_size"], isa=self.target.host.isa, pinning=pinning
+        )
         return DecodeConfig(parameters=parameters, execution=execution)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size")}
+        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size", "pinning")}
         return self.config({**point, "threads": self.threads.index(record.threads)})
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:

@@ -42,6 +42,7 @@ class Trial:
     batch_size: Number = None
     threads: Number = None
     isa: Text = None
+    pinning: Text = None
     kl: Number = None
     kl_low: Number = None
     kl_high: Number = None
