@@ -24,7 +24,6 @@ from truffle.kernels.store import Store
 CONTENTS = ("usual", "one bucket", "duplicates", "zero", "centred", "huge", "overflowing", "special")
 SPECIAL = (float("nan"), float("inf"), -float("inf"))
 LARGEST_LOGIT = 1e5  # beyond it float32 cannot tell neighbours apart
-OPS = ("hash_codes", "build_tables", "retrieve", "sparse_attend")
 
 
 @dataclass(frozen=True)
@@ -206,6 +205,19 @@ def compare_heads(got: dict, want: dict) -> str | None:
     return None
 
 
+def fused(sample: dict, attending: dict) -> dict:
+    """Arguments of both operations in one, outputs untouched."""
+    names = ("q", "stores", "center", "law", "out", "lse", "scale")
+    found = {name: sample[name] for name in ("tables", "query_codes", "min_hits")}
+    return found | {name: attending[name] for name in names} | {"count": torch.full_like(sample["count"], -1)}
+
+
+def compare_fused(got: dict, want: dict, sample: dict) -> str | None:
+    if not torch.equal(got["count"], want["count"]):
+        return f"count differs: {got['count'].tolist()} against {want['count'].tolist()}"
+    return compare_heads(got, want | {"ids": sample["ids"]})
+
+
 def run_chain(s: Scenario) -> None:
     chain, codes = Chain(s), []
     for b in range(len(s.segments)):
@@ -213,7 +225,12 @@ def run_chain(s: Scenario) -> None:
         codes.append(agree("hash_codes", hashing, s.threads, registry.contract("hash_codes").compare)["codes"])
         agree("build_tables", chain.building(codes[-1]), s.threads, registry.contract("build_tables").compare)
     sample = agree("retrieve", chain.retrieving(codes), s.threads, registry.contract("retrieve").compare)
-    agree("sparse_attend", chain.attending(sample["ids"], sample["count"]), s.threads, compare_heads)
+    attending = chain.attending(sample["ids"], sample["count"])
+    agree("sparse_attend", attending, s.threads, compare_heads)
+    if s.by_law:
+        agree(
+            "retrieve_attend", fused(sample, attending), s.threads, lambda got, want: compare_fused(got, want, sample)
+        )
 
 
 COMMON = {
