@@ -25,7 +25,7 @@ DEVICE_STEPS = 20
 
 
 class AccuracyMeter:
-    """Accuracy by parameter set: it depends on nothing else, so each set is measured once."""
+    """Accuracy by parameters and store format: it depends on nothing else, so each pair is measured once."""
 
     def __init__(self, model_id: str, setting: Setting, threads: int, say: Callable[[str], None]) -> None:
         self._model_id, self._setting, self._threads, self._say = model_id, setting, threads, say
@@ -34,8 +34,8 @@ class AccuracyMeter:
         self.known: dict[str, dict[str, float | None]] = {}
 
     def measure(self, config: DecodeConfig) -> dict[str, float | None]:
-        """KL, agreement, output error, density and rows of the config's parameters."""
-        key = config.parameters.model_dump_json()
+        """KL, agreement, output error, density and rows of the config's parameters and store format."""
+        key = _accuracy_key(config)
         if key not in self.known:
             assert self._model is not None
             here = config.execution.model_copy(update={"threads": self._threads, "batch_size": 1})
@@ -50,7 +50,7 @@ class AccuracyMeter:
     def remember(self, config: DecodeConfig, figures: dict[str, Any]) -> None:
         """Take figures that were measured before."""
         known = {name: figures[name] for name in ACCURACY_FIGURES}
-        self.known.setdefault(config.parameters.model_dump_json(), known)
+        self.known.setdefault(_accuracy_key(config), known)
 
     def prepare(self) -> None:
         """Load the model and make the exact runs.
@@ -65,6 +65,10 @@ class AccuracyMeter:
         torch.set_num_threads(self._threads)
         self._runs = accuracy.dense_runs(model, self._setting, self._threads)
         self._model = model
+
+
+def _accuracy_key(config: DecodeConfig) -> str:
+    return f"{config.parameters.model_dump_json()} {config.execution.store_format}"
 
 
 class ThroughputMeter:

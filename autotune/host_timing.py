@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData, Sizes
@@ -35,7 +36,8 @@ class LayerTime:
 
 
 class HostTimer:
-    """Measures one layer's CPU work; keys and values are made once, tables when (K, L) changes.
+    """Measures one layer's CPU work; keys, values and a store a format are made once, tables when (K, L) or the
+    format changes.
 
     Requests of a batch read the same layer's rows by their own queries. Where one layer would stay in cache, copies
     of it take turns.
@@ -44,7 +46,7 @@ class HostTimer:
     def __init__(self, workload: Workload, threads: int, seed: int) -> None:
         shape = workload.shape
         sizes = Sizes(workload.context, shape.heads, shape.kv_heads, shape.head_dim, 1, 1, 1, 1, seed)
-        self._base, self._threads = LayerData(sizes, threads), threads
+        self._bases, self._threads = {sizes.dtype: LayerData(sizes, threads)}, threads
         self._passed: set[tuple[str, str, int, str]] = set()
         self._tables: LayerData | None = None
 
@@ -56,7 +58,7 @@ class HostTimer:
         """
         p, batch = config.parameters, config.execution.batch_size
         assert isinstance(p, LshParameters)
-        data = self._data(p, batch)
+        data = self._data(p, batch, getattr(torch, config.execution.store_format))
         layers = [data, *(data.copied() for _ in range(layers_beyond_cache(data.memory_bytes) - 1))]
         calls = {}
         for op in ("retrieve", "sparse_attend"):
@@ -73,17 +75,22 @@ class HostTimer:
         total, share = float(np.median(together)), float(np.median(retrieve / together))
         return LayerTime(total * share, total * (1 - share), median_ci95(together), self._fraction(data))
 
-    def _data(self, p: LshParameters, batch: int) -> LayerData:
+    def _data(self, p: LshParameters, batch: int, dtype: torch.dtype) -> LayerData:
         wanted = (p.K, p.L, p.min_hits, batch)
         held = self._tables and self._tables.sizes
-        if held and wanted[:2] == (held.K, held.L) and self._tables:
+        if held and (p.K, p.L, dtype) == (held.K, held.L, held.dtype) and self._tables:
             tables = self._tables.with_tables(*wanted)
             tables.__dict__["segments"] = self._tables.segments
         else:
             self._tables = None  # one index at a time
-            tables = self._base.with_tables(*wanted)
+            tables = self._base(dtype).with_tables(*wanted)
         self._tables = tables
         return tables
+
+    def _base(self, dtype: torch.dtype) -> LayerData:
+        if dtype not in self._bases:
+            self._bases[dtype] = next(iter(self._bases.values())).with_store(dtype)
+        return self._bases[dtype]
 
     @staticmethod
     def _isa(wanted: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
 from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
@@ -27,6 +29,11 @@ def index_bytes_per_layer(p: LshParameters, kv_heads: int, tokens: int) -> int:
     return kv_heads * p.L * (2 * tokens + 4 * segments * ((1 << p.K) + 1))
 
 
+def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
+    """A token and key/value head in the config's store format."""
+    return row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
+
+
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch, under `dense` or `lsh`."""
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
@@ -37,7 +44,7 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
     if isinstance(p, LshParameters):
         middle = max(0, context - p.sink - p.window)
         exact += kinds.sparse * (p.sink + p.window + p.seal_tokens) * token_bytes
-        store = kinds.sparse * middle * shape.kv_heads * row_bytes(shape.head_dim, 2)
+        store = kinds.sparse * middle * shape.kv_heads * stored_row_bytes(shape, config)
         index = kinds.sparse * index_bytes_per_layer(p, shape.kv_heads, middle)
     on_gpu = weights + batch * exact
     on_host = batch * (store + index)

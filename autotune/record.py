@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from truffle.autotune.memory import Memory
-from truffle.model.config import DecodeConfig, LshParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class TrialRecord:
     threads: int | None = None
     isa: str | None = None
     pinning: str | None = None
+    store_format: str | None = None
     kl: float | None = None
     kl_low: float | None = None
     kl_high: float | None = None
@@ -95,11 +96,17 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     settings |= {"threads": execution.threads, "isa": execution.isa, "pinning": execution.pinning}
     if isinstance(p, LshParameters):
         settings |= {
-            "label": f"lsh ({p.K}, {p.L})" + (f", min_hits {p.min_hits}" if p.min_hits != 2 else ""),
+            "label": _label(p, execution), "store_format": execution.store_format,
             "K": p.K, "L": p.L, "min_hits": p.min_hits, "ball": p.probing.amount, "sink": p.sink, "window": p.window,
             "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
         }  # fmt: skip
     return settings
+
+
+def _label(p: LshParameters, execution: Execution) -> str:
+    """K and L, and what is not as in the paper."""
+    hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
+    return f"lsh ({p.K}, {p.L}){hits}" + (", int8" if execution.store_format == "int8" else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:

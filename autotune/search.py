@@ -111,7 +111,7 @@ class Search:
         known = {**describe(config), **memory_fields(needed), "infeasible_because": problem}
         return TrialRecord(number=number, origin=origin, status="failed", **known)
 
-    def _tried(self, point: dict[str, int]) -> bool:
+    def _tried(self, point: dict[str, Any]) -> bool:
         """Whether a planned point has ended, other than by an interruption."""
         settings = describe(self._space.config(point))
         ended = (r for r in self.records.values() if r.status != "pruned" and r.reason != INTERRUPTED)

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 
 from truffle.autotune.baselines import MOST_BATCH
-from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.memory import does_not_fit, memory, stored_row_bytes
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
@@ -23,6 +23,7 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
 PINNING = ("none", "cores")
+STORE_FORMATS = ("bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Space:
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
         execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
-        if self._may_pin:
-            execution["pinning"] = "none"
+        execution |= {"store_format": Execution().store_format} | ({"pinning": "none"} if self._may_pin else {})
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
@@ -59,6 +59,7 @@ class Space:
                 "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
                 "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
                 "pinning": trial.suggest_categorical("pinning", PINNING) if self._may_pin else "none",
+                "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
             }
         )
 
@@ -70,7 +71,7 @@ class Space:
     @functools.cached_property
     def most_batch(self) -> int:
         """The largest batch for which the smallest index fits, 1 at least."""
-        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0}
+        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0, "store_format": "int8"}
         fitting = (batch for batch in range(MOST_BATCH, 1, -1) if self._fits({**smallest, "batch_size": batch}))
         return next(fitting, 1)
 
@@ -83,15 +84,15 @@ class Space:
         """The decode config of a point; threads float unless it says otherwise."""
         parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
         threads = self.threads[point["threads"]]
-        pinning = point.get("pinning") or "none"
-        execution = Execution(
-            threads=threads, batch_size=point["batch_size"], isa=self.target.host.isa, pinning=pinning
-        )
+        how = {"batch_size": point["batch_size"], "store_format": point["store_format"]}
+        how["pinning"] = point.get("pinning") or "none"
+        execution = Execution(threads=threads, isa=self.target.host.isa, **how)
         return DecodeConfig(parameters=parameters, execution=execution)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size", "pinning")}
+        settings = ("K", "L", "min_hits", "batch_size", "pinning", "store_format")
+        point = {name: getattr(record, name) for name in settings}
         return self.config({**point, "threads": self.threads.index(record.threads)})
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
@@ -106,7 +107,7 @@ class Space:
         fraction = expected_fraction(p)
         keys = batch * layer_kinds(shape, config).sparse * shape.kv_heads * fraction * self.workload.context
         gather = self.target.host.rate(config.execution.threads).gather_512_bytes_per_s.p80
-        bound = batch * gather / (keys * 4 * shape.head_dim)
+        bound = batch * gather / (keys * stored_row_bytes(shape, config))
         if bound >= fastest_exact:
             return None
         return (

@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("threads", "batch"):
         op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
-    op.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="(%(default)s)")
+    op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")
     op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")
     op.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     op.set_defaults(run=op_command.time_ops)

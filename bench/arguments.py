@@ -13,12 +13,17 @@ from truffle.bench import synthetic
 from truffle.kernels import registry
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.planes import hyperplanes
+from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of one attention layer; requests of a batch share one store and one index, read by own queries."""
+    """Sizes of one attention layer; requests of a batch share one store and one index, read by own queries.
+
+    Attributes:
+        dtype: of the store's rows.
+    """
 
     context: int
     heads: int
@@ -30,6 +35,11 @@ class Sizes:
     batch: int = 1
     seed: int = 0
     dtype: torch.dtype = torch.bfloat16
+
+    @property
+    def given_dtype(self) -> torch.dtype:
+        """Of queries, keys and values as a model gives them."""
+        return torch.bfloat16 if self.dtype == torch.int8 else self.dtype
 
 
 class LayerData:
@@ -45,6 +55,12 @@ class LayerData:
         if (K, L) == (self.sizes.K, self.sizes.L):
             shared += ("planes", "segment_codes", "segments")
         other.__dict__ |= {name: getattr(self, name) for name in shared}
+        return other
+
+    def with_store(self, dtype: torch.dtype) -> LayerData:
+        """The same keys and values in another store."""
+        other = LayerData(replace(self.sizes, dtype=dtype), self._threads)
+        other.__dict__ |= {"keys_and_values": self.keys_and_values, "center": self.center}
         return other
 
     def copied(self) -> LayerData:
@@ -63,7 +79,7 @@ class LayerData:
     @cached_property
     def keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor]:
         s = self.sizes
-        return synthetic.keys_and_values(s.kv_heads, s.context, s.head_dim, s.seed, s.dtype)
+        return synthetic.keys_and_values(s.kv_heads, s.context, s.head_dim, s.seed, s.given_dtype)
 
     @cached_property
     def center(self) -> torch.Tensor:
@@ -83,7 +99,8 @@ class LayerData:
     def segment_codes(self) -> list[torch.Tensor]:
         hash_codes = registry.get("hash_codes")
         found = []
-        for keys in self.keys_and_values[0].split(SEGMENT_TOKENS, dim=1):
+        for part in self.keys_and_values[0].split(SEGMENT_TOKENS, dim=1):
+            keys = as_stored(part, self.sizes.dtype)
             codes = torch.empty(keys.shape[0], self.sizes.L, keys.shape[1], dtype=torch.uint16)
             hash_codes(keys.contiguous(), self.planes, self.center, codes, K=self.sizes.K, threads=self._threads)
             found.append(codes)
@@ -100,9 +117,9 @@ class LayerData:
         return found
 
     def queries(self, draw: int = 0) -> torch.Tensor:
-        """Queries [B, H, d] in the store's dtype; another draw gives others."""
+        """Queries [B, H, d]; another draw gives others."""
         s = self.sizes
-        return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.dtype)
+        return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.given_dtype)
 
     def query_codes(self, draw: int = 0) -> torch.Tensor:
         """Codes of the queries, [B, H, L, 1]."""
@@ -141,6 +158,12 @@ class LayerData:
             "scale": s.head_dim**-0.5,
         }
 
+    def retrieve_attend_arguments(self, draw: int = 0) -> dict[str, Any]:
+        """Arguments of retrieve_attend, outputs not yet filled."""
+        found = self.retrieve_arguments(draw)
+        attend = self.sparse_attend_arguments(draw, found)
+        return {name: value for name, value in (found | attend).items() if name not in ("ids", "log_weight")}
+
     def _found(self, draw: int) -> dict[str, Any]:
         """What retrieve finds, in no more room than it takes."""
         found = self.retrieve_arguments(draw)
@@ -150,7 +173,7 @@ class LayerData:
 
     def hash_codes_arguments(self, draw: int = 0) -> dict[str, Any]:
         """Arguments of hash_codes over the first segment's keys."""
-        keys = self.keys_and_values[0][:, :SEGMENT_TOKENS].contiguous()
+        keys = as_stored(self.keys_and_values[0][:, :SEGMENT_TOKENS], self.sizes.dtype).contiguous()
         codes = torch.empty(keys.shape[0], self.sizes.L, keys.shape[1], dtype=torch.uint16)
         return {"x": keys, "planes": self.planes, "center": self.center, "codes": codes, "K": self.sizes.K}
 

@@ -10,7 +10,7 @@ from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, row_width
 
 MOST_ROWS = 2**31 - 1  # what a 32-bit id can name
 _SEGMENT = {"offsets": TensorSpec("Hkv L C", ("int32",)), "ids": TensorSpec("Hkv L n", ("uint16",))}
-_STORE = {"rows": TensorSpec("Hkv capacity width", ("bfloat16", "float32"))}
+_STORE = {"rows": TensorSpec("Hkv capacity width", ("bfloat16", "float32", "int8"))}
 
 
 def expect_whole_segment(segment: Segment, name: str) -> None:
@@ -39,7 +39,7 @@ def expect_whole_store(store: Store, name: str) -> None:
     sizes, d = _matched(store, _STORE, name), store.head_dim
     expect(d > 0 and d % 2 == 0, name, "an even head_dim", d)
     width = row_width(d, store.rows.dtype)
-    expect(sizes["width"] == width, name, f"rows [key | value | norm] {width} wide", sizes["width"])
+    expect(sizes["width"] == width, name, f"rows of {width} elements for head_dim {d}", sizes["width"])
     expect(0 <= store.length <= sizes["capacity"], name, f"a length of 0 to {sizes['capacity']}", store.length)
     store.__dict__["_whole"] = True
 

@@ -78,11 +78,13 @@ def array_at(where, size, like):
 
 @intrinsic
 def widen(typingctx, value):
-    """float32 from a float32, or from the uint16 bits of a bfloat16."""
+    """float32 from a float32, from the uint16 bits of a bfloat16, or from an int8."""
 
     def generate(context, builder, signature, args):
         if signature.args[0] == types.float32:
             return args[0]
+        if signature.args[0] == types.int8:
+            return builder.sitofp(args[0], ir.FloatType())
         word = builder.zext(args[0], ir.IntType(32))
         return builder.bitcast(builder.shl(word, ir.Constant(ir.IntType(32), 16)), ir.FloatType())
 

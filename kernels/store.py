@@ -9,20 +9,25 @@ import torch
 
 from truffle.kernels.checks import expect
 from truffle.kernels.memory import allocate
+from truffle.kernels.quantise import dequantise, quantise
 
 SEGMENT_TOKENS = 65_536
 _ROW_ALIGNMENT_BYTES = 16
+_FLOATS = {torch.bfloat16: 1, torch.float32: 1, torch.int8: 3}  # norm, and of codes two scales
+STORE_DTYPES = tuple(_FLOATS)
 
 
 @dataclass(frozen=True)
 class Store:
-    """Rows ``[key | value | norm]`` of the tokens of one request and layer.
+    """Rows of the tokens of one request and layer: ``[key | value | norm]``, or in eight bits
+    ``[key codes | value codes | norm | key scale | value scale]``.
 
     One gather touches one run of memory a token. Rows are padded to 16 bytes, not to a cache line: a row
-    spans the same number of lines either way, and 16 keep the index of a 96K context 8% smaller.
+    spans the same number of lines either way, and 16 keep the index of a 96K context 8% smaller. Norm and
+    scales are float32 in the row's own bits, from byte ``2 * d * element size`` on, a multiple of 4.
 
     Attributes:
-        rows: [Hkv, capacity, row width], bfloat16 or float32; the norm is a float32 in the same bits.
+        rows: [Hkv, capacity, row width], bfloat16, float32 or int8 (quantise.py).
         length: rows in use.
         head_dim: d, even.
     """
@@ -37,23 +42,34 @@ class Store:
     ) -> Store:
         """An empty store for `capacity` tokens; `team` is the `threads` and `pinning` that will read it."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
-        expect(dtype in (torch.bfloat16, torch.float32), "dtype", "bfloat16 or float32", dtype)
+        expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
         return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
 
     @property
     def keys(self) -> torch.Tensor:
-        """[Hkv, length, d], a view."""
-        return self.rows[:, : self.length, : self.head_dim]
+        """[Hkv, length, d]: a view, or a dequantised float32 copy of int8 rows."""
+        return self._vectors(0)
 
     @property
     def values(self) -> torch.Tensor:
-        """[Hkv, length, d], a view."""
-        return self.rows[:, : self.length, self.head_dim : 2 * self.head_dim]
+        """[Hkv, length, d]: a view, or a dequantised float32 copy of int8 rows."""
+        return self._vectors(1)
 
     @property
     def norms(self) -> torch.Tensor:
         """Norms of the centred keys, [Hkv, length] float32, a view."""
-        start, width = 2 * self.head_dim, 4 // self.rows.element_size()
+        return self._floats(0)
+
+    def _vectors(self, part: int) -> torch.Tensor:
+        held = self._elements(part)
+        return dequantise(held, self._floats(1 + part)) if self.rows.dtype == torch.int8 else held
+
+    def _elements(self, part: int) -> torch.Tensor:
+        return self.rows[:, : self.length, part * self.head_dim : (part + 1) * self.head_dim]
+
+    def _floats(self, index: int) -> torch.Tensor:
+        width = 4 // self.rows.element_size()
+        start = 2 * self.head_dim + index * width
         return self.rows[:, : self.length, start : start + width].view(torch.float32).squeeze(-1)
 
     def appended(self, keys: torch.Tensor, values: torch.Tensor, center: torch.Tensor, **team: Any) -> Store:
@@ -67,24 +83,26 @@ class Store:
             capacity = max(end, rows.shape[1] * 3 // 2)
             rows = allocate((rows.shape[0], capacity, rows.shape[2]), rows.dtype, **team)
             rows[:, : self.length] = self.rows[:, : self.length]
-        d = self.head_dim
-        new = rows[:, self.length : end]
-        new[..., :d] = keys
-        new[..., d : 2 * d] = values
-        store = Store(rows, end, d)
-        centred = new[..., :d].float() - center[:, None]
-        store.norms[:, self.length :] = torch.linalg.vector_norm(centred, dim=-1)
-        return store
+        new = Store(rows[:, self.length : end], keys.shape[1], self.head_dim)
+        new._hold(0, keys)
+        new._hold(1, values)
+        new.norms[:] = torch.linalg.vector_norm(new.keys.float() - center[:, None], dim=-1)
+        return Store(rows, end, self.head_dim)
+
+    def _hold(self, part: int, x: torch.Tensor) -> None:
+        if self.rows.dtype == torch.int8:
+            x, self._floats(1 + part)[:] = quantise(x)
+        self._elements(part)[:] = x
 
 
 def row_width(head_dim: int, dtype: torch.dtype) -> int:
     """Elements a row of a store takes, padding included."""
-    return row_bytes(head_dim, dtype.itemsize) // dtype.itemsize
+    return row_bytes(head_dim, dtype) // dtype.itemsize
 
 
-def row_bytes(head_dim: int, element_bytes: int) -> int:
-    """Bytes of a row: key, value and a float32 norm, padded to 16."""
-    return -(-(2 * head_dim * element_bytes + 4) // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES
+def row_bytes(head_dim: int, dtype: torch.dtype) -> int:
+    """Bytes of a row: key, value and their float32 figures, padded to 16."""
+    return -(-(2 * head_dim * dtype.itemsize + 4 * _FLOATS[dtype]) // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, one_line
+from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, StoreFormat, one_line
 
 _HELP = {
     "K": "bits a hash table",
@@ -56,9 +56,9 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--store-format",
-        choices=("bfloat16", "float32"),
+        choices=get_args(StoreFormat),
         default=execution.store_format,
-        help=_HELP["store_format"],
+        help=_HELP["store_format"] + " (%(default)s)",
     )
     group.add_argument(
         "--impl",

@@ -120,6 +120,9 @@ METHODS: dict[str, type[MethodParameters]] = {
 }
 
 
+StoreFormat = Literal["bfloat16", "int8", "float32"]
+
+
 class Execution(_Frozen):
     """How the work is done; none of it changes what is computed beyond rounding."""
 
@@ -128,7 +131,7 @@ class Execution(_Frozen):
     isa: str = "auto"
     pinning: Literal["none", "cores"] = "none"
     wait_policy: Literal["park"] = "park"
-    store_format: Literal["bfloat16", "float32"] = "bfloat16"
+    store_format: StoreFormat = "bfloat16"
 
 
 class DecodeConfig(_Frozen):

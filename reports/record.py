@@ -43,6 +43,7 @@ class Trial:
     threads: Number = None
     isa: Text = None
     pinning: Text = None
+    store_format: Text = None
     kl: Number = None
     kl_low: Number = None
     kl_high: Number = None

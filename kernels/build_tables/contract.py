@@ -29,8 +29,6 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(1 <= K <= MAX_BITS, "K", f"1 to {MAX_BITS} bits a table", K)
     expect(n <= SEGMENT_TOKENS, "codes", f"at most {SEGMENT_TOKENS} tokens a segment", n)
     expect(sizes["C"] == (1 << K) + 1, "offsets", f"2^K + 1 = {(1 << K) + 1} entries", sizes["C"])
-    largest = int(arguments["codes"].view(torch.int16).int().bitwise_and(0xFFFF).max()) if n else 0
-    expect(largest < 1 << K, "codes", f"codes below 2^K = {1 << K}", largest)
 
 
 def compare(got: Arguments, want: Arguments) -> str | None:
@@ -48,7 +46,8 @@ CONTRACT = OpContract(
     name="build_tables",
     formula="""ids[r, l] = argsort(codes[r, l]), stable; offsets[r, l, c] = #{i : codes[r, l, i] < c}
 
-    Bucket c of table l is ids[r, l, offsets[r, l, c] : offsets[r, l, c + 1]].
+    Bucket c of table l is ids[r, l, offsets[r, l, c] : offsets[r, l, c + 1]]. A code of 2^K or more raises ValueError:
+    implementations look for one as they count, since a look of its own takes longer than the sort.
     """,
     tensors={
         "codes": TensorSpec("R L n", ("uint16",)),

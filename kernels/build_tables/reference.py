@@ -2,6 +2,7 @@
 
 import torch
 
+from truffle.kernels.checks import expect
 from truffle.kernels.contract import Needs
 from truffle.kernels.registry import implements
 
@@ -17,6 +18,8 @@ def build_tables(
     isa: str = "auto",
     pinning: str = "none",
 ) -> None:
+    largest = int(codes.int().max()) if codes.numel() else 0
+    expect(largest < 1 << K, "codes", f"codes below 2^K = {1 << K}", largest)
     ordered, order = codes.int().sort(dim=-1, stable=True)
     ids.copy_(order)
     buckets = torch.arange((1 << K) + 1, dtype=torch.int32, device=codes.device)

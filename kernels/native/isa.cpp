@@ -36,8 +36,8 @@ Features read_features() {
     constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
     found.avx2 = fma && (b >> 5 & 1);
     found.avx512 = found.avx2 && (b & (f | dq | bw | vl)) == (f | dq | bw | vl);
-    bool tiles = (d & (amx_bf16 | amx_tile)) == (amx_bf16 | amx_tile);
-    found.bf16 = found.avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    bool vnni = c >> 11 & 1, tiles = (d & (amx_bf16 | amx_tile)) == (amx_bf16 | amx_tile);
+    found.bf16 = found.avx512 && vnni && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
     found.amx = found.bf16 && tiles;
     return found;
 }
@@ -58,7 +58,7 @@ std::string why_not_x86(Isa isa) {
         case Isa::scalar: return "";
         case Isa::avx2: return lacks(has.avx2, 0x06, "AVX2 or FMA");
         case Isa::avx512: return lacks(has.avx512, 0xE6, "AVX-512 F, BW, DQ or VL");
-        case Isa::avx512_bf16: return lacks(has.bf16, 0xE6, "AVX512-BF16");
+        case Isa::avx512_bf16: return lacks(has.bf16, 0xE6, "AVX512-BF16 or VNNI");
         case Isa::amx: break;
     }
     std::string reason = lacks(has.amx, 0x600E6, "AMX-BF16");

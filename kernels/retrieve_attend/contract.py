@@ -27,7 +27,7 @@ def arguments(case: Case) -> Arguments:
             values[:, 0] = torch.inf
         stores.append(Store.allocate(Hkv, sum(lengths) + 2, d, dtype).appended(keys, values, center[request]))
     return {
-        "q": torch.randn(B, H, d, generator=generator).to(dtype),
+        "q": torch.randn(B, H, d, generator=generator).to(attention.query_dtype(case)),
         "tables": found["tables"],
         "query_codes": found["query_codes"],
         "stores": stores,
@@ -97,6 +97,8 @@ CONTRACT = OpContract(
         Case("segments", {"B": 1, "H": 4, "Hkv": 2, "d": 96, "K": 4, "L": 9, "segments": [[100, 1, 77]]}, 4),
         Case("shared_bf16", {"B": 1, "H": 4, "Hkv": 1, "d": 128, "K": 6, "L": 5, "segments": [[700]],
                              "dtype": "bfloat16", **_SHARED}, 5),
+        Case("shared_int8", {"B": 1, "H": 6, "Hkv": 2, "d": 80, "K": 6, "L": 5, "segments": [[500]],
+                             **attention.INT8, **_SHARED}, 13),
         Case("infinite_value", {"B": 1, "H": 4, "Hkv": 1, "d": 64, "K": 5, "L": 3, "segments": [[400]],
                                 "special": True, **_SHARED}, 6),
         Case("no_index", {"B": 2, "H": 2, "Hkv": 1, "d": 64, "K": 8, "L": 3, "segments": [[], [40]]}, 7),

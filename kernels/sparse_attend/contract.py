@@ -8,11 +8,13 @@ from truffle.kernels.checks import TensorSpec, expect
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.contract import Arguments, Case, OpContract
 from truffle.kernels.handles import expect_whole_store
-from truffle.kernels.store import Store
+from truffle.kernels.store import STORE_DTYPES, Store
 
-RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3}
-LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3}
+# The reference attends to the same int8 codes and scales, and sums over a code are as exact as over a float32.
+RELATIVE_RMS = {"float32": 2e-5, "bfloat16": 1e-3, "int8": 2e-5}
+LSE_ABSOLUTE = {"float32": 1e-4, "bfloat16": 1e-3, "int8": 1e-4}
 LSE_ROUNDING = 2.0**-22  # a float32 product of head_dim terms: a logit of 1,000 is not known to 1e-4
+INT8 = {"dtype": "int8", "query_dtype": "float32"}
 
 
 def arguments(case: Case) -> Arguments:
@@ -39,7 +41,7 @@ def arguments(case: Case) -> Arguments:
         ids[row, : len(chosen)] = chosen.int()
         count[row] = len(chosen)
     return {
-        "q": q.to(dtype),
+        "q": q.to(query_dtype(case)),
         "stores": stores,
         "ids": ids,
         "count": count,
@@ -50,6 +52,11 @@ def arguments(case: Case) -> Arguments:
         "lse": torch.full((B, H), torch.nan),
         "scale": d**-0.5,
     }
+
+
+def query_dtype(case: Case) -> torch.dtype:
+    """The rows' dtype, unless the case says otherwise: queries are never int8."""
+    return getattr(torch, case.sizes.get("query_dtype", case.sizes.get("dtype", "float32")))
 
 
 def check(arguments: Arguments, sizes: dict[str, int]) -> None:
@@ -66,6 +73,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
         Hkv = store.rows.shape[0]
         expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
         expect(Hkv == sizes.get("Hkv", Hkv), name, f"{sizes.get('Hkv')} key/value heads as in center", Hkv)
+        expect(store.rows.dtype in STORE_DTYPES, name, "bfloat16, float32 or int8 rows", store.rows.dtype)
         expect(store.rows.dtype == stores[0].rows.dtype, name, f"{stores[0].rows.dtype}", store.rows.dtype)
     counts = arguments["count"]
     low, high = int(counts.min()), int(counts.max())
@@ -129,6 +137,15 @@ CONTRACT = OpContract(
         Case("special", {"B": 1, "H": 2, "Hkv": 1, "d": 64, "keys": [40], "special": True}, seed=6),
         Case("huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0}, seed=7),
         Case("d80", {"B": 1, "H": 2, "Hkv": 2, "d": 80, "keys": [50]}, seed=8),
+        Case(
+            "int8",
+            {"B": 2, "H": 8, "Hkv": 2, "d": 128, "keys": [150, 33], "dtype": "int8", "query_dtype": "bfloat16"},
+            12,
+        ),
+        Case("int8_groups_of_3", {"B": 1, "H": 9, "Hkv": 3, "d": 64, "keys": [201], "ragged": True, **INT8}, 13),
+        Case("int8_weights", {"B": 2, "H": 4, "Hkv": 4, "d": 128, "keys": [99, 0], "law": None, **INT8}, 14),
+        Case("int8_special", {"B": 1, "H": 2, "Hkv": 1, "d": 80, "keys": [40], "special": True, **INT8}, 15),
+        Case("int8_huge", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [300], "query_scale": 300.0, **INT8}, 16),
         Case("d96_bf16", {"B": 1, "H": 4, "Hkv": 1, "d": 96, "keys": [70], "dtype": "bfloat16"}, seed=9),
         Case(
             "K16",

@@ -39,7 +39,7 @@ def sparse_attend(
     pinning: str = "none",
 ) -> None:
     described = np.array([_described(store, stores[0].rows.dtype) for store in stores], np.int64)
-    like = np.empty(0, np.uint16 if stores[0].rows.dtype == torch.bfloat16 else np.float32)
+    like = bits(stores[0].rows[0, :0, 0])
     tables = np.empty((0, 0), np.float32) if law is None else law.tables
     centers = np.empty((0, 0, 0), np.float32) if center is None else center.numpy()
     weights = np.empty((0, 0), np.float32) if log_weight is None else log_weight.numpy()
@@ -52,7 +52,7 @@ def sparse_attend(
 
 def _described(store: Store, dtype: torch.dtype) -> tuple[int, ...]:
     Hkv, capacity, width = store.rows.shape
-    expect(width == row_width(store.head_dim, dtype), "stores", "rows [key | value | norm]", f"{width} wide")
+    expect(width == row_width(store.head_dim, dtype), "stores", "rows of key, value and norm", f"{width} wide")
     expect(0 <= store.length <= capacity, "stores", f"a length up to {capacity}", store.length)
     return address(store.rows, dtype, "stores"), store.length, Hkv, capacity, width
 
@@ -119,9 +119,10 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
     item_bytes = like.itemsize
     start = store[0] + g * capacity * width * item_bytes
     rows = array_at(start, capacity * width, like)
-    norms = array_at(start, capacity * width * item_bytes // 4, FLOATS)
-    norm_at, norm_stride = 2 * d * item_bytes // 4, width * item_bytes // 4
-    scores, cosines = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    floats = array_at(start, capacity * width * item_bytes // 4, FLOATS)
+    floats_at, floats_stride = 2 * d * item_bytes // 4, width * item_bytes // 4
+    scores, cosines, value_scales = np.empty((3, BLOCK), np.float32)
+    scaled = item_bytes == 1
     length, offset = np.sqrt(_dot(query, query)), _dot(query, center)
     state[0], state[1:] = -np.inf, 0.0
     for first in range(0, len(sample), BLOCK):
@@ -133,13 +134,18 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
                     prefetch(rows, ahead)
             base = np.intp(sample[first + i]) * width
             scores[i] = _dot(query, rows[base : base + d])
-            cosines[i] = norms[np.intp(sample[first + i]) * norm_stride + norm_at]
+            tail = np.intp(sample[first + i]) * floats_stride + floats_at
+            cosines[i] = floats[tail]
+            if scaled:
+                scores[i] *= floats[tail + 1]
+                value_scales[i] = floats[tail + 2]
         if table.size > 0:
             _weigh(scores[:size], cosines[:size], length, offset, table, scale)
         else:
             for i in range(size):
                 scores[i] = scale * scores[i] - known[first + i]
-        _absorb(scores, sample[first : first + size], rows[d:], width, state)
+        scales = value_scales[: size if scaled else 0]
+        _absorb(scores, scales, sample[first : first + size], rows[d:], width, state)
 
 
 @njit(error_model="numpy")  # a check for zero would end the vector loop
@@ -155,8 +161,8 @@ def _weigh(scores, norms, length, offset, table, scale):
 
 
 @njit
-def _absorb(logits, sample, values, width, state):
-    """Add a block of keys to a running state; `logits` has room for the weights of whole groups of four."""
+def _absorb(logits, scales, sample, values, width, state):
+    """Add a block of keys to a running state; `scales` are those of its values, if they have any."""
     highest = state[0]
     for i in range(len(sample)):
         highest = max(highest, logits[i])
@@ -166,6 +172,8 @@ def _absorb(logits, sample, values, width, state):
         logits[i] = exp_below_one(logits[i] - highest)
     for i in range(len(sample)):
         total += logits[i]
+    for i in range(len(scales)):
+        logits[i] *= scales[i]
     state[0], state[1] = highest, total
     sums, d = state[2:], len(state) - 2
     for j in range(d):

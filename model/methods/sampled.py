@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from truffle.kernels.collision import CollisionLaw
+from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import Store
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
@@ -105,11 +106,10 @@ class SampledLayer:
 
     def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key."""
-        stored = keys.to(self._store_dtype)
-        self.selector.add(request, stored)
-        host_keys, host_values = stored.cpu(), values.to(self._store_dtype).cpu()
+        self.selector.add(request, as_stored(keys, self._store_dtype))
         center = self.selector.center(request)
-        self.stores[request] = self.stores[request].appended(host_keys, host_values, center, **self._ops.team)
+        store = self.stores[request]
+        self.stores[request] = store.appended(keys.cpu(), values.cpu(), center, **self._ops.team)
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self._heads = q.shape[1]

@@ -44,7 +44,7 @@ class Accuracy:
         self._known: dict[str, dict[str, Any]] = {}
 
     def measure(self, config: DecodeConfig) -> dict[str, Any]:
-        key = config.parameters.model_dump_json()
+        key = f"{config.parameters.model_dump_json()} {config.execution.store_format}"
         if key not in self._known:
             self.measured.append(key)
             kl = 0.02 * (config.parameters.K / 10) ** 6 * (150 / config.parameters.L) ** 2
@@ -56,7 +56,8 @@ class Accuracy:
 
     def remember(self, config: DecodeConfig, figures: dict[str, Any]) -> None:
         names = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
-        self._known.setdefault(config.parameters.model_dump_json(), {name: figures[name] for name in names})
+        key = f"{config.parameters.model_dump_json()} {config.execution.store_format}"
+        self._known.setdefault(key, {name: figures[name] for name in names})
 
 
 class Throughput:
@@ -81,6 +82,6 @@ def record(number: int, kl: float, rate: float, **changes: Any) -> TrialRecord:
     settings = {
         "K": 10, "L": 150, "min_hits": 2, "threads": 4, "batch_size": 1, "tokens_per_s_low": rate * 0.98,
         "tokens_per_s_high": rate * 1.02, "throughput_kind": "estimated", "feasible": True, "kl_low": kl, "kl_high": kl,
-        "origin": "search", "kl": kl, "tokens_per_s": rate, **changes,
+        "origin": "search", "kl": kl, "tokens_per_s": rate, "store_format": "bfloat16", **changes,
     }  # fmt: skip
     return TrialRecord(number=number, status="complete", label=f"lsh {number}", method="lsh", **settings)

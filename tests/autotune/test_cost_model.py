@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.autotune.fakes import space
@@ -29,7 +31,7 @@ def test_memory_is_what_the_store_and_tables_take():
     import torch
 
     for d in (64, 80, 128):
-        assert row_bytes(d, 2) == 2 * row_width(d, torch.bfloat16)
+        assert row_bytes(d, torch.bfloat16) == 2 * row_width(d, torch.bfloat16)
     segment = empty_segment(0, 8, K=10, L=150, length=5000)
     p = LshParameters()
     needed = memory(
@@ -39,6 +41,19 @@ def test_memory_is_what_the_store_and_tables_take():
         True,
     )
     assert needed.index_bytes == segment.memory_bytes
+
+
+def test_eight_bits_halve_the_store_and_raise_the_bound():
+    eight = DEFAULT.model_copy(update={"execution": Execution(store_format="int8")})
+    wide, narrow = (memory(LLAMA, config, 98_304, True) for config in (DEFAULT, eight))
+    assert narrow.index_bytes == wide.index_bytes
+    assert wide.host_bytes - narrow.host_bytes == 30 * 8 * (98_304 - 68) * (528 - 272)
+    slow, fast = (_bound(config) for config in (DEFAULT, eight))
+    assert fast / slow == pytest.approx(528 / 272, rel=0.02)
+
+
+def _bound(config) -> float:
+    return float(re.search(r"at most ([\d.e+]+) tokens/s", space().ruled_out(config, 1e9))[1])
 
 
 def test_a_batch_needs_as_much_again():

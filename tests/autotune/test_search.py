@@ -29,7 +29,7 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
         ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120),
         ("paper", 10, 170), ("paper", 10, 220), ("paper", 11, 300),
     ]  # fmt: skip
-    assert all(r.threads == 4 for r in done[:6])
+    assert all((r.threads, r.store_format) == (4, "bfloat16") for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]
 
 
@@ -65,13 +65,16 @@ def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
     assert all(r.host_memory_bytes <= 24 * 2**30 for r in complete(found) if r.origin == "search")
 
 
-def test_accuracy_is_measured_once_a_parameter_set(tmp_path):
+def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     accuracy = Accuracy()
     found = search(tmp_path / "s", accuracy=accuracy)
     found.run(25, 60)
     assert len(accuracy.measured) == len(set(accuracy.measured))
-    settings = [(r.K, r.L, r.min_hits, r.threads, r.batch_size) for r in complete(found)]
+    settings = [(r.K, r.L, r.min_hits, r.threads, r.batch_size, r.store_format) for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
+    assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
+    assert all(found._space.config_of(r).execution.store_format == r.store_format for r in complete(found))
+    assert all(r.label.endswith(", int8") == (r.store_format == "int8") for r in complete(found))
 
 
 def test_a_failed_trial_is_a_record_and_the_search_goes_on(tmp_path):

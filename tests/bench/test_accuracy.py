@@ -45,6 +45,16 @@ def test_what_attends_everything_errs_by_nothing(run, parameters):
     assert found["output_error"] is None or found["output_error"] < 1e-4
 
 
+def test_a_coarser_store_errs_a_little(run):
+    """Every key is sampled: what is left is the store's own error."""
+    parameters = LshParameters(K=1, L=64, min_hits=1, dense_layers=(), sink=1, window=2, seal_tokens=4)
+    found = {}
+    for store_format in ("float32", "bfloat16", "int8"):
+        config = DecodeConfig(parameters=parameters, execution=Execution(store_format=store_format))
+        found[store_format] = accuracy.summarise(accuracy.measure(MODEL, run, config, 0))["output_error"]
+    assert found["float32"] < 0.1 * found["bfloat16"] < 0.1 * found["int8"] < 0.002
+
+
 def test_more_tables_err_less_and_read_more(run):
     few, many = (
         summary(run, LshParameters(K=6, L=L, dense_layers=(), sink=1, window=2, seal_tokens=4)) for L in (20, 200)

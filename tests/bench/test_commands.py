@@ -28,15 +28,17 @@ def test_list_names_every_implementation(capsys):
     assert all(row["usable"] or row["reason"] for row in rows)
 
 
-def test_op_times_what_passed_its_gate(tmp_path, capsys):
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_op_times_what_passed_its_gate(dtype, tmp_path, capsys):
     file = tmp_path / "op.json"
-    options = [*SMALL, "--impl", "reference,cpu_numba", "--batch", "2", "--seconds", "0.05", "--json", str(file)]
-    assert main(["op", "retrieve,sparse_attend", *options]) == 0
+    options = [*SMALL, "--impl", "reference,cpu_numba", "--batch", "2", "--seconds", "0.05", "--dtype", dtype]
+    assert main(["op", "retrieve,sparse_attend", *options, "--json", str(file)]) == 0
     frame = read_records(file)
     assert list(frame.op) == ["retrieve"] * 2 + ["sparse_attend"] * 2
     assert (frame.gate == "passed").all()
     assert (frame.median_us > 0).all()
     assert (frame.p20_us <= frame.median_us).all()
+    assert (frame.dtype == dtype).all()
     assert "retrieve,sparse_attend" in frame.attrs["command"]
     assert "cpu_numba" in capsys.readouterr().out
 
@@ -51,6 +53,16 @@ def test_op_takes_lists_of_threads_and_batches(tmp_path):
     for _, same in frame.groupby("batch"):
         assert same.bytes_moved.nunique() == same.sampled_fraction.nunique() == 1
     assert frame.bytes_moved.nunique() == 2
+
+
+def test_a_fused_operation_competes_with_the_two_it_replaces(tmp_path):
+    file = tmp_path / "op.json"
+    options = ["--impl", "cpu_native,cpu_native fused", "--seconds", "0.05", "--json", str(file)]
+    assert main(["op", "retrieve+sparse_attend", *SMALL, *options]) == 0
+    frame = read_records(file)
+    assert list(frame.impl) == ["cpu_native", "cpu_native fused"]
+    assert (frame.gate == "passed").all()
+    assert frame.bytes_moved.nunique() == frame.samples.nunique() == 1
 
 
 def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):

@@ -147,10 +147,10 @@ def assert_raises_one_line(name: str, arguments: dict, match: str) -> None:
 
 
 STORES = {
-    "float64": (lambda s: replace(s, rows=s.rows.double()), "rows: expected dtype bfloat16 or float32"),
+    "float64": (lambda s: replace(s, rows=s.rows.double()), "rows: expected dtype bfloat16 or float32 or int8"),
     "strided": (lambda s: replace(s, rows=strided(s.rows)), "rows: expected a contiguous"),
     "no heads": (lambda s: replace(s, rows=s.rows[0]), "rows: expected shape"),
-    "narrow": (lambda s: replace(s, rows=s.rows[..., :-8].contiguous()), "rows [key | value | norm] 264 wide"),
+    "narrow": (lambda s: replace(s, rows=s.rows[..., :-8].contiguous()), "rows of 264 elements for head_dim 128"),
     "too long": (lambda s: replace(s, length=10**6), "a length of 0 to 153"),
     "negative": (lambda s: replace(s, length=-1), "a length of 0 to 153"),
     "odd": (lambda s: replace(s, head_dim=127), "an even head_dim"),

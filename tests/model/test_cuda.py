@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.model.tiny import SHAPE
+from truffle.kernels.quantise import quantise
 from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, StreamingParameters
 from truffle.model.llama import Decoder
 from truffle.model.weights import Weights, random_weights
@@ -15,6 +16,13 @@ from truffle.model.weights import Weights, random_weights
 pytestmark = pytest.mark.gpu
 
 LSH = LshParameters(K=3, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8)
+
+
+def test_eight_bits_are_the_same_on_both_sides():
+    """Codes are hashed where the keys are, and stored on the host."""
+    x = torch.randn(10_000, 128, generator=torch.Generator().manual_seed(0))
+    for host, device in zip(quantise(x), quantise(x.cuda()), strict=True):
+        assert torch.equal(device.cpu(), host)
 
 
 def on_cuda(weights: Weights) -> Weights:

@@ -9,10 +9,9 @@ namespace {
 // In float32, the query split as the rows are.
 template <class Rows>
 struct Products {
-    static constexpr int query_floats = Rows::parts * W;  // a vector of words takes
-    const bool exact = true;
+    static constexpr int query_floats = Rows::parts * W, more_floats = 0;  // a vector of words, and all, take
 
-    Products(const float*, int64_t) {}
+    Products(const float*, int64_t, int) {}
     static void prepare(const float* q, int64_t d, float* to) {
         for (int64_t i = 0; i < d; ++i) to[split_index<Rows>(i)] = q[i];
     }
@@ -32,9 +31,9 @@ TRUFFLE_INLINE Doubles load_doubles(const void* from) {
 // In double for float32 rows: a logit of 1000 must not lose what float32 sums would.
 template <>
 struct Products<F32Rows> {
-    static constexpr int query_floats = W;
+    static constexpr int query_floats = W, more_floats = 0;
 
-    Products(const float*, int64_t) {}
+    Products(const float*, int64_t, int) {}
     static void prepare(const float* q, int64_t d, float* to) { memcpy(to, q, d * sizeof(float)); }
 
     template <int HEADS>
@@ -76,10 +75,10 @@ struct Products<F32Rows> {
 // which the last two vanish when it was bfloat16 to begin with.
 template <>
 struct Products<Bf16Rows> {
-    static constexpr int terms = 3, query_floats = terms * W;
+    static constexpr int terms = 3, query_floats = terms * W, more_floats = 0;
     const bool exact;
 
-    Products(const float* q, int64_t d) : exact(is_bf16(q, d)) {}
+    Products(const float* q, int64_t d, int heads) : exact(is_bf16(q, heads * d)) {}
 
     static void prepare(const float* q, int64_t d, float* to) {
         for (int64_t i = 0; i < d; ++i) {
@@ -134,6 +133,65 @@ struct Products<Bf16Rows> {
         }
         TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) sum_four(sums[h], to + h * TILE);
     }
+};
+
+// Codes times a query of three terms of 8 bits, each a 254th of the one before: 24 bits, multiplied exactly. The
+// instruction takes codes as unsigned, 128 too large; every lane starts from what that adds up to.
+template <>
+struct Products<Int8Rows> {
+    static constexpr int terms = 3, query_floats = terms * W, more_floats = (terms + 1) * W;
+
+    Products(const float*, int64_t d, int) : chunks_(Chunks(d, 4).count()) {}
+
+    static void prepare(const float* q, int64_t d, float* to) {
+        const int64_t chunks = Chunks(d, 4).count();
+        int32_t* offsets = reinterpret_cast<int32_t*>(to + chunks * query_floats);
+        float* scales = to + chunks * query_floats + terms * W;
+        float largest = 0.0f;
+        for (int64_t i = 0; i < d; ++i) largest = q[i] > largest ? q[i] : -q[i] > largest ? -q[i] : largest;
+        const bool finite = largest - largest == 0.0f;
+        for (int t = 0; t < terms; ++t) scales[t] = (t ? scales[t - 1] / 254.0f : largest / 127.0f);
+        for (int64_t i = 0; finite && i < d; ++i) {
+            double rest = q[i];
+            for (int t = 0; t < terms && scales[t] > 0.0f; ++t) {
+                const int term = int(__builtin_rint(rest / scales[t]));
+                reinterpret_cast<int8_t*>(to + (i / 64 * terms + t) * W)[i % 64] = int8_t(term);
+                offsets[t * W + i % 64 / 4] -= 128 * term;
+                rest -= double{scales[t]} * term;
+            }
+        }
+    }
+
+    template <int HEADS>
+    TRUFFLE_INLINE void of(const char* const* keys, Chunks chunks, const float* q, int64_t stride, float* to) const {
+        for (int h = 0; h < HEADS; ++h) one(keys, chunks, q + h * stride, to + h * TILE);
+    }
+
+  private:
+    TRUFFLE_INLINE void one(const char* const* keys, Chunks chunks, const float* q, float* to) const {
+        const float *offsets = q + chunks_ * query_floats, *scales = offsets + terms * W;
+        __m512i sums[terms][KEYS];
+        TRUFFLE_UNROLL for (int t = 0; t < terms; ++t)
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) sums[t][k] = (__m512i)load<Ints>(offsets + t * W);
+        for (int c = 0; c < chunks.count(); ++c) {
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) {
+                const char* from = keys[k] + 4 * W * c;
+                const Words raw = (c < chunks.full ? load<Words>(from) : load_some(from, chunks.tail)) ^ 0x80808080u;
+                TRUFFLE_UNROLL for (int t = 0; t < terms; ++t)
+                    sums[t][k] = _mm512_dpbusd_epi32(sums[t][k], (__m512i)raw,
+                                                     (__m512i)load<Words>(q + (c * terms + t) * W));
+            }
+        }
+        Floats products[KEYS];
+        TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) {
+            products[k] = Floats{};
+            TRUFFLE_UNROLL for (int t = terms - 1; t >= 0; --t)
+                products[k] += scales[t] * __builtin_convertvector((Ints)sums[t][k], Floats);
+        }
+        sum_four(products, to);
+    }
+
+    const int64_t chunks_;
 };
 
 #endif

@@ -5,6 +5,7 @@
 // place in its word, vector by vector.
 #pragma once
 
+#include "prefetch.h"
 #include "simd.h"
 
 namespace truffle::TRUFFLE_ISA {
@@ -84,10 +85,10 @@ struct Ahead {
     const char* const* from = nullptr;
     int count = 0;
     int64_t bytes = 0;
+    bool far = false;
 
     TRUFFLE_INLINE void ask(int i) const {
-        if (i >= count) return;
-        for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(from[i] + at, 0, 3);
+        if (i < count) ask_for(from[i], bytes, far);
     }
 };
 

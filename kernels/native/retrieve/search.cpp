@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "prefetch.h"
 #include "scratch.h"
 
 namespace truffle {
@@ -72,7 +73,7 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
     const Counter before = Counter(task.min_hits - 1), most = std::numeric_limits<Counter>::max();
     const int64_t probes = task.L * task.P;
     memset(hits + task.first, 0, (task.last - task.first) * sizeof(Counter));
-    int64_t size = 0;
+    int64_t size = 0, asked = 0;
     for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i]);
     for (int64_t i = 0; i < probes; ++i) {
         if (i + AHEAD < probes) prefetch(buckets[i + AHEAD]);
@@ -84,6 +85,8 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
             size += seen == before;
             hits[id] = Counter(seen + (seen != most));
         }
+        for (const FoundRows& rows = task.rows; asked < size && asked < rows.most; ++asked)
+            ask_for(rows.first + found[asked] * rows.row_bytes, rows.used, true);
     }
     return size;
 }

@@ -5,8 +5,8 @@
 namespace truffle {
 namespace {
 
-// Attending to the union takes every head's products with all of its rows: worth it from this share of the rows on.
-constexpr double MOST_SHARED = 0.8;
+// Found rows that are asked for while the search goes on; more could push the first out of the second-level cache.
+constexpr int64_t MOST_ASKED = 512;
 
 bool any_nan(const Portion& portion, int64_t d) {
     bool nan = false;
@@ -28,16 +28,20 @@ void attend_head(const Queries& queries, Isa isa, const SampledRows& rows, int64
 
 void Group::begin(int64_t row, int64_t heads, const SegmentView& segment, int64_t piece, int64_t pieces) {
     row_ = row, heads_ = heads, segment_ = &segment, piece_ = piece, pieces_ = pieces;
-    used_ = 0;
-    searching_->store(heads);
+    searching_ = heads;
+    cut_ = taken_ = 0;
 }
 
-bool Group::search_head(const Collisions& from, int64_t h) {
-    Found found = search(search_of(from, row_ + h, *segment_, piece_, pieces_));
-    const int32_t start = int32_t(segment_->start);
+void Group::find(const Collisions& from, const StoreView& store, int64_t d, int64_t h) {
+    Search task = search_of(from, row_ + h, *segment_, piece_, pieces_);
+    const int64_t start = segment_->start;
+    if (heads_ == 1 && start + segment_->n <= store.length) {
+        const RowLayout at(d, element_bytes(store.format));
+        task.rows = {store.head(task.head) + start * store.row_bytes, store.row_bytes, at.used, MOST_ASKED};
+    }
+    const Found found = search(task);
     found_[h].resize(found.count);
-    for (int64_t i = 0; i < found.count; ++i) found_[h][i] = start + found.ids[i];
-    return searching_->fetch_sub(1) == 1;
+    for (int64_t i = 0; i < found.count; ++i) found_[h][i] = int32_t(start + found.ids[i]);
 }
 
 int64_t Group::found() const {
@@ -47,12 +51,19 @@ int64_t Group::found() const {
 }
 
 void Group::cut(int64_t keys) {
-    if (heads_ > 1 && unite()) return add_portions(0, heads_, union_, keys);
-    for (int64_t h = 0; h < heads_; ++h) add_portions(h, 1, found_[h], keys);
+    if (heads_ > 1) unite();
+    const std::vector<int32_t>& ids = heads_ > 1 ? union_ : found_[0];
+    const int64_t size = int64_t(ids.size()), pieces = (size + keys - 1) / keys;
+    if (int64_t(portions_.size()) < pieces) portions_.resize(pieces);
+    for (int64_t i = 0; i < pieces; ++i) {
+        const int64_t first = size * i / pieces, count = size * (i + 1) / pieces - first;
+        const uint8_t* members = heads_ > 1 ? members_.data() + first : nullptr;
+        portions_[i].rows = {row_, heads_, ids.data() + first, count, members, nullptr};
+    }
+    cut_ = pieces;
 }
 
-// Collects the union; false where it is hardly smaller than the heads' own samples together.
-bool Group::unite() {
+void Group::unite() {
     thread_local std::vector<uint8_t> seen(SEGMENT, 0);
     union_.resize(found() + 1);
     int64_t size = 0;
@@ -64,25 +75,18 @@ bool Group::unite() {
             by |= uint8_t(1u << h);
         }
     union_.resize(size);
-    const bool worth_it = double(size) <= MOST_SHARED * double(found());
-    if (worth_it) members_.resize(size);
+    members_.resize(size);
     for (int64_t i = 0; i < size; ++i) {
         uint8_t& by = seen[union_[i] - segment_->start];
-        if (worth_it) members_[i] = by;
+        members_[i] = by;
         by = 0;
     }
-    return worth_it;
 }
 
-void Group::add_portions(int64_t first_head, int64_t heads, const std::vector<int32_t>& ids, int64_t keys) {
-    const int64_t size = int64_t(ids.size()), pieces = (size + keys - 1) / keys;
-    const bool all = &ids != &union_;
-    for (int64_t i = 0; i < pieces; ++i) {
-        const int64_t first = size * i / pieces, count = size * (i + 1) / pieces - first;
-        if (used_ == portions_.size()) portions_.emplace_back();
-        portions_[used_++].rows = {row_ + first_head, heads, ids.data() + first, count,
-                                   all ? nullptr : members_.data() + first, nullptr};
-    }
+Portion* Group::take() {
+    if (taken_ >= cut_) return nullptr;
+    const int64_t place = taken_.fetch_add(1);
+    return place < cut_ ? &portions_[place] : nullptr;
 }
 
 void attend_portion(const Queries& queries, Isa isa, Portion& portion) {

@@ -1,9 +1,8 @@
-// Up to four query heads that share a key/value head, in one range of one segment: their searches, then their rows.
+// Query heads that search one range of one segment, and then attend to what they found.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "retrieve/search.h"
@@ -18,37 +17,45 @@ struct Portion {
     std::vector<State> states;    // [heads]
 };
 
+// One head, or up to four that share a key/value head and enough rows to attend to the union of what they found.
 class Group {
   public:
-    // Starts anew, keeping memory. Heads `row` to `row + heads` of the B*H.
+    Group() = default;
+    Group(Group&&) noexcept {}  // for vectors that grow before any group has begun
+
+    // Starts anew, keeping memory, with heads `row` to `row + heads` of the B*H.
     void begin(int64_t row, int64_t heads, const SegmentView& segment, int64_t piece, int64_t pieces);
 
-    // Searches for head h. True for the last search of the group to end.
-    bool search_head(const Collisions& from, int64_t h);
+    // Searches for head h; the last of the heads to end cuts what was found into portions of about
+    // keys(number found) keys.
+    template <class Keys>
+    void search_head(const Collisions& from, const StoreView& store, int64_t d, int64_t h, Keys&& keys) {
+        find(from, store, d, h);
+        if (searching_.fetch_sub(1) == 1) cut(keys(found()));
+    }
 
-    // Cuts what was found into portions of about `keys` keys: each head's own, or where heads share enough of their
-    // rows, those of the union.
-    void cut(int64_t keys);
+    // The next portion that nobody attends to, or null where there is none yet, or none any more.
+    Portion* take();
 
-    int64_t found_by(int64_t h) const { return int64_t(found_[h].size()); }
-    int64_t heads() const { return heads_; }
     int64_t row() const { return row_; }
-    int64_t found() const;
-    Portion* begin_portions() { return portions_.data(); }
-    Portion* end_portions() { return portions_.data() + used_; }
+    int64_t heads() const { return heads_; }
+    int64_t found_by(int64_t h) const { return int64_t(found_[h].size()); }
+    const Portion* begin_portions() const { return portions_.data(); }
+    const Portion* end_portions() const { return portions_.data() + cut_.load(); }
 
   private:
-    bool unite();
-    void add_portions(int64_t first_head, int64_t heads, const std::vector<int32_t>& ids, int64_t keys);
+    void find(const Collisions& from, const StoreView& store, int64_t d, int64_t h);
+    int64_t found() const;
+    void cut(int64_t keys);
+    void unite();
 
     int64_t row_, heads_, piece_, pieces_;
     const SegmentView* segment_;
     std::vector<int32_t> found_[MOST_HEADS];
     std::vector<int32_t> union_;
     std::vector<uint8_t> members_;  // beside union_: bit h for head h
-    std::unique_ptr<std::atomic<int64_t>> searching_ = std::make_unique<std::atomic<int64_t>>();
     std::vector<Portion> portions_;
-    size_t used_ = 0;
+    std::atomic<int64_t> searching_{0}, cut_{0}, taken_{0};
 };
 
 void attend_portion(const Queries& queries, Isa isa, Portion& portion);

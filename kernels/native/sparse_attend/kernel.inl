@@ -88,7 +88,7 @@ template <class Rows, int HEADS>
 int64_t attend(const Sample& s, State* states) {
     const RowLayout at(s.d, 4 / Rows::parts);
     const Chunks chunks(s.d, Rows::parts);
-    const int64_t query_stride = chunks.count() * Products<Rows>::query_floats;
+    const int64_t query_stride = chunks.count() * Products<Rows>::query_floats + Products<Rows>::more_floats;
     const int64_t stride = int64_t(chunks.count()) * Rows::parts * W;
     float *q = s.scratch, *sums = q + HEADS * query_stride;
     memset(q, 0, HEADS * (query_stride + stride) * sizeof(float));
@@ -97,10 +97,10 @@ int64_t attend(const Sample& s, State* states) {
         states[h].max = -__builtin_inff();
         states[h].sum = 0.0f;
     }
-    const Products<Rows> products(s.heads[0].q, s.d * HEADS);
+    const Products<Rows> products(s.heads[0].q, s.d, HEADS);
     Tile tiles[2];
     if (s.count && !find_rows(s, 0, at.value, tiles[0])) return 0;
-    for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + 48}.ask(i);
+    for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + 48, s.far}.ask(i);
     for (int64_t first = 0; first < s.count; first += TILE) {
         const Tile& tile = tiles[first / TILE % 2];
         Tile& next = tiles[(first / TILE + 1) % 2];
@@ -108,7 +108,8 @@ int64_t attend(const Sample& s, State* states) {
         if (first + TILE < s.count && !find_rows(s, first + TILE, at.value, next)) return first + TILE;
         // Keys are asked for while products are taken, values while values are added: requests in one burst
         // would wait for each other and leave memory idle in between.
-        const Ahead keys{next.keys, next.count, at.value}, values{next.values, next.count, at.used - at.value + 48};
+        const Ahead keys{next.keys, next.count, at.value, s.far};
+        const Ahead values{next.values, next.count, at.used - at.value + 48, s.far};
         float logits[HEADS * TILE];
         for (int k = 0; k < TILE; k += KEYS) {
             for (int i = k; i < k + KEYS; ++i) keys.ask(i);

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "prefetch.h"
 #include "scratch.h"
 #include "sparse_attend/sparse_attend.h"
 
@@ -43,7 +44,8 @@ void attend_rows(const Queries& queries, const SampledRows& rows, Isa isa, State
     const float* center = queries.center ? queries.center + (b * store.heads + head) * d : nullptr;
     scratch.reserve(rows.heads * (d + sample_scratch(d)) * sizeof(float) + 128);
     float* q = scratch.take<float>(rows.heads * d);
-    Sample sample{store.head(head), store.row_bytes, store.length, d, store.format, int(rows.heads), {},
+    Sample sample{store.head(head), store.row_bytes, store.length, d, store.format, far_prefetch(),
+                  int(rows.heads), {},
                   queries.scale, rows.ids, rows.count, rows.members, rows.log_weight,
                   scratch.take<float>(rows.heads * sample_scratch(d))};
     for (int64_t h = 0; h < rows.heads; ++h)

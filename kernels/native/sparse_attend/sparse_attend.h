@@ -62,6 +62,7 @@ struct Sample {
     const char* rows;
     int64_t row_bytes, length, d;
     Format format;
+    bool far;  // ask for rows into the second-level cache
     int head_count;
     SampleHead heads[MOST_HEADS];
     float scale;
@@ -72,7 +73,7 @@ struct Sample {
     float* scratch;  // sample_scratch(d) floats a head, aligned to 64 bytes
 };
 
-constexpr int64_t sample_scratch(int64_t d) { return 3 * (d + 64); }
+constexpr int64_t sample_scratch(int64_t d) { return 3 * (d + 128); }
 
 // Attends to a sample; returns the position of the first tile with an id outside the store, or -1.
 TRUFFLE_DECLARE(int64_t, attend_sample, const Sample& sample, State* states)

@@ -1,0 +1,29 @@
+"""What the host timer times is what the config asks for."""
+
+from __future__ import annotations
+
+import torch
+
+from truffle.autotune.host_timing import HostTimer
+from truffle.bench.workloads import parse_workload
+from truffle.kernels.quantise import as_stored
+from truffle.model.config import DecodeConfig, Execution, LshParameters
+
+
+def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
+    monkeypatch.setattr("truffle.autotune.host_timing.layers_beyond_cache", lambda memory_bytes: 1)
+    timer = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0)
+    held = {}
+    for store_format in ("bfloat16", "int8", "bfloat16"):
+        config = DecodeConfig(
+            parameters=LshParameters(K=6, L=20),
+            execution=Execution(store_format=store_format),
+        )
+        timed = timer.measure(config, threads=1, seconds=0.01)
+        assert timed.attend_s > 0
+        held[store_format] = timer._tables
+        assert timer._tables.store.rows.dtype == getattr(torch, store_format)
+    keys, _ = held["bfloat16"].keys_and_values
+    assert torch.equal(held["int8"].keys_and_values[0], keys)
+    assert torch.equal(held["int8"].store.keys, as_stored(keys, torch.int8))
+    assert not torch.equal(held["int8"].segments[0].ids.int(), held["bfloat16"].segments[0].ids.int())
