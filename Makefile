@@ -5,7 +5,7 @@ GPU    ?= auto
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install tune test test-slow test-gpu bench lint
+.PHONY: install tune test test-slow test-sanitize test-gpu bench lint
 
 install: $(READY)
 
@@ -25,6 +25,19 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# The native extension under AddressSanitizer and UndefinedBehaviorSanitizer, in a build of its own. Python itself is not
+# built with them, so that their libraries are loaded before it, and it ends without freeing all it has: leaks are not
+# looked for. Reports go to the terminal, past pytest's capture. Needs cmake and GCC.
+test-sanitize: install
+	cmake -S kernels/native -B build/sanitize -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER=$(CXX) \
+	  -DTRUFFLE_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -Dnanobind_DIR="$$($(BIN)/python -m nanobind --cmake_dir)"
+	cmake --build build/sanitize --parallel
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  $(BIN)/python -m pytest -p tests.sanitized --capture=sys -m "not slow and not gpu" -k "not conformance or cpu_native" \
+	  $(addprefix tests/kernels/test_,native.py memory.py pinning.py refusals.py fuzz.py conformance.py)
 
 # Runs in the current interpreter, with whatever CUDA builds it has, and fetches nothing.
 test-gpu:

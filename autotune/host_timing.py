@@ -66,7 +66,9 @@ class HostTimer:
             isa = self._isa(config.execution.isa) if implementation.needs.isas else "auto"
             self._require_gate(implementation, threads, isa)
             turns = itertools.cycle(_turns(layers, op))
-            calls[op] = lambda run=implementation, turns=turns, isa=isa: run(**next(turns), threads=threads, isa=isa)
+            pinning = config.execution.pinning if implementation.needs.pinning else "none"
+            how = {"threads": threads, "isa": isa, "pinning": pinning}
+            calls[op] = lambda run=implementation, turns=turns, how=how: run(**next(turns), **how)
         samples = interleaved_s(calls, seconds)
         retrieve, attend = np.array(samples["retrieve"]), np.array(samples["sparse_attend"])
         together = retrieve + attend  # the two of one round

@@ -30,6 +30,7 @@ class TrialRecord:
     batch_size: int | None = None
     threads: int | None = None
     isa: str | None = None
+    pinning: str | None = None
     store_format: str | None = None
     kl: float | None = None
     kl_low: float | None = None
@@ -92,7 +93,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     """The settings of a config as they stand in a record."""
     p, execution = config.parameters, config.execution
     settings: dict[str, Any] = {"method": config.method, "batch_size": execution.batch_size}
-    settings |= {"threads": execution.threads, "isa": execution.isa}
+    settings |= {"threads": execution.threads, "isa": execution.isa, "pinning": execution.pinning}
     if isinstance(p, LshParameters):
         settings |= {
             "label": _label(p, execution), "store_format": execution.store_format,

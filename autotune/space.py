@@ -25,6 +25,7 @@ from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshPara
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
 MARGIN_DRAWS = 16
+PINNING = ("none", "cores")
 STORE_FORMATS = ("bfloat16", "int8")
 
 
@@ -44,7 +45,8 @@ class Space:
 
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
-        execution = {"threads": len(self.threads) - 1, "batch_size": 1, "store_format": Execution().store_format}
+        execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
+        execution |= {"store_format": Execution().store_format} | ({"pinning": "none"} if self._may_pin else {})
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
@@ -59,9 +61,15 @@ class Space:
                 "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
                 "threads": trial.suggest_int("threads", 0, len(self.threads) - 1),
                 "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
+                "pinning": trial.suggest_categorical("pinning", PINNING) if self._may_pin else "none",
                 "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
             }
         )
+
+    @property
+    def _may_pin(self) -> bool:
+        """On a host with one core there is nowhere else to be."""
+        return self.threads[-1] > 1
 
     @functools.cached_property
     def most_batch(self) -> int:
@@ -76,16 +84,18 @@ class Space:
         return does_not_fit(needed, self.target) is None
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
-        """The decode config of a point."""
+        """The decode config of a point; threads float unless it says otherwise."""
         parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
         threads = self.threads[point["threads"]]
         how = {"batch_size": point["batch_size"], "store_format": point["store_format"]}
+        how["pinning"] = point.get("pinning") or "none"
         execution = Execution(threads=threads, isa=self.target.host.isa, **how)
         return DecodeConfig(parameters=parameters, execution=execution)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in ("K", "L", "min_hits", "batch_size", "store_format")}
+        settings = ("K", "L", "min_hits", "batch_size", "pinning", "store_format")
+        point = {name: getattr(record, name) for name in settings}
         return self.config({**point, "threads": self.threads.index(record.threads)})
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:

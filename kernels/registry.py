@@ -53,10 +53,15 @@ class Implementation:
         if len(args) > len(names):
             raise TypeError(f"{self.op}/{self.name} takes {len(names)} arguments, got {len(args)}")
         arguments = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-        threads = arguments["threads"]
+        threads, specs = arguments["threads"], contract(self.op).tensors
         self._expect_one_of("isa", ("auto", *self.needs.isas), arguments["isa"])
         self._expect_one_of("pinning", ("none", *self.needs.pinning), arguments["pinning"])
-        expect(isinstance(threads, int) and threads >= 1, "threads", "an integer of at least 1", repr(threads))
+        counted = isinstance(threads, int) and not isinstance(threads, bool) and threads >= 1
+        expect(counted, "threads", "an integer of at least 1", repr(threads))
+        if self.needs.device == "cpu":
+            for name in specs:
+                where = getattr(arguments.get(name), "device", None)
+                expect(where is None or where.type == "cpu", name, f"a CPU tensor for {self.op}/{self.name}", where)
         contract(self.op).validate(arguments)
         reason = self.refuses(arguments)
         if reason:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from truffle.kernels.checks import expect
+from truffle.kernels.memory import allocate
 from truffle.kernels.quantise import dequantise, quantise
 
 SEGMENT_TOKENS = 65_536
@@ -35,11 +37,13 @@ class Store:
     head_dim: int
 
     @staticmethod
-    def allocate(kv_heads: int, capacity: int, head_dim: int, dtype: torch.dtype = torch.bfloat16) -> Store:
-        """An empty store for `capacity` tokens."""
+    def allocate(
+        kv_heads: int, capacity: int, head_dim: int, dtype: torch.dtype = torch.bfloat16, **team: Any
+    ) -> Store:
+        """An empty store for `capacity` tokens; `team` is the `threads` and `pinning` that will read it."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
         expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
-        return Store(torch.zeros(kv_heads, capacity, row_width(head_dim, dtype), dtype=dtype), 0, head_dim)
+        return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
 
     @property
     def keys(self) -> torch.Tensor:
@@ -68,7 +72,7 @@ class Store:
         start = 2 * self.head_dim + index * width
         return self.rows[:, : self.length, start : start + width].view(torch.float32).squeeze(-1)
 
-    def appended(self, keys: torch.Tensor, values: torch.Tensor, center: torch.Tensor) -> Store:
+    def appended(self, keys: torch.Tensor, values: torch.Tensor, center: torch.Tensor, **team: Any) -> Store:
         """This store with `keys` and `values` [Hkv, m, d] added; it grows by half when it is full.
 
         Norms are taken of the stored, rounded key minus `center` [Hkv, d] float32.
@@ -76,7 +80,8 @@ class Store:
         end = self.length + keys.shape[1]
         rows = self.rows
         if end > rows.shape[1]:
-            rows = rows.new_zeros(rows.shape[0], max(end, rows.shape[1] * 3 // 2), rows.shape[2])
+            capacity = max(end, rows.shape[1] * 3 // 2)
+            rows = allocate((rows.shape[0], capacity, rows.shape[2]), rows.dtype, **team)
             rows[:, : self.length] = self.rows[:, : self.length]
         new = Store(rows[:, self.length : end], keys.shape[1], self.head_dim)
         new._hold(0, keys)
@@ -127,12 +132,12 @@ class Segment:
         return self.offsets.nbytes + self.ids.nbytes
 
 
-def empty_segment(start: int, kv_heads: int, K: int, L: int, length: int) -> Segment:
-    """A segment for build_tables to fill.
+def empty_segment(start: int, kv_heads: int, K: int, L: int, length: int, **team: Any) -> Segment:
+    """A segment for build_tables to fill; `team` is the `threads` and `pinning` that will read it.
 
     Raises:
         ArgumentError: more tokens than 16-bit ids can name.
     """
     expect(1 <= length <= SEGMENT_TOKENS, "length", f"1 to {SEGMENT_TOKENS} tokens", length)
-    offsets = torch.empty(kv_heads, L, (1 << K) + 1, dtype=torch.int32)
-    return Segment(start, offsets, torch.empty(kv_heads, L, length, dtype=torch.uint16))
+    offsets = allocate((kv_heads, L, (1 << K) + 1), torch.int32, **team)
+    return Segment(start, offsets, allocate((kv_heads, L, length), torch.uint16, **team))

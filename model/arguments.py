@@ -26,6 +26,7 @@ _HELP = {
     "seed": "seed of the hyperplanes",
     "threads": "threads of the CPU kernels",
     "isa": "instruction set of the native kernels",
+    "pinning": "none: the kernels' threads float; cores: each stays on one",
     "store_format": "how the sampled keys and values are stored",
 }
 
@@ -48,11 +49,14 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add threads, ISA, store format and implementations."""
+    """Add threads, ISA, pinning, store format and implementations."""
     execution = Execution()
     group = parser.add_argument_group("execution")
     group.add_argument("--threads", type=int, default=execution.threads, help=_HELP["threads"] + " (%(default)s)")
     group.add_argument("--isa", default=execution.isa, help=_HELP["isa"] + " (%(default)s)")
+    group.add_argument(
+        "--pinning", choices=("none", "cores"), default=execution.pinning, help=_HELP["pinning"] + " (%(default)s)"
+    )
     group.add_argument(
         "--store-format",
         choices=get_args(StoreFormat),
@@ -90,7 +94,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
     _require_isa(arguments.isa)
-    execution = {"threads": arguments.threads, "isa": arguments.isa, "store_format": arguments.store_format}
+    execution = {name: getattr(arguments, name) for name in ("threads", "isa", "pinning", "store_format")}
     data = {
         "method": arguments.method,
         "parameters": parameters,

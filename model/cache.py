@@ -18,18 +18,29 @@ class ExactCache:
     """
 
     def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], spare: int = _GROW_SLOTS) -> None:
-        """Start from `keys` and `values`, one [Hkv, n, d] a request."""
-        self.lengths = [part.shape[1] for part in keys]
+        """Start from `keys` and `values`, one [Hkv, n, d] a request, with `spare` free slots at least."""
         heads, _, d = keys[0].shape
-        shape = (len(keys), heads, max(self.lengths) + spare, d)
-        self.keys, self.values = keys[0].new_zeros(shape), keys[0].new_zeros(shape)
-        for request, length in enumerate(self.lengths):
-            self.keys[request, :, :length] = keys[request]
-            self.values[request, :, :length] = values[request]
-        self._sync()
+        self.lengths, self._spare = [], spare
+        self.keys, self.values = (part[0].new_empty(0, heads, 0, d) for part in (keys, values))
+        self.extend(keys, values)
 
     def _sync(self) -> None:
         self._lengths = torch.tensor(self.lengths, dtype=torch.int32, device=self.keys.device)
+
+    def extend(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        """Add requests behind those there are, one [Hkv, n, d] each."""
+        present, heads, capacity, d = self.keys.shape
+        lengths = [part.shape[1] for part in keys]
+        shape = (present + len(keys), heads, max(capacity, max(lengths) + self._spare), d)
+        for name, parts in (("keys", keys), ("values", values)):
+            old = getattr(self, name)
+            new = old.new_zeros(shape)
+            new[:present, :, :capacity] = old
+            for request, part in enumerate(parts, present):
+                new[request, :, : part.shape[1]] = part
+            setattr(self, name, new)
+        self.lengths = self.lengths + lengths
+        self._sync()
 
     def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Add one token a request, [B, Hkv, d] each."""
@@ -69,7 +80,7 @@ class ExactCache:
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these."""
-        index = torch.tensor(requests, device=self.keys.device)
+        index = torch.tensor(requests, dtype=torch.int64, device=self.keys.device)
         self.keys, self.values = self.keys[index], self.values[index]
         self.lengths = [self.lengths[request] for request in requests]
         self._sync()

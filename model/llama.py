@@ -42,15 +42,23 @@ class Decoder:
     def prefill(self, prompts: list[torch.Tensor]) -> torch.Tensor:
         """Read whole prompts, one int64 [n] a request, n >= 1; returns the logits after each, [B, vocabulary].
 
-        Goes through the model layer by layer, so that one layer's keys are in flight at a time.
+        Forgets the requests there are. Goes through the model layer by layer, so that one layer's keys are in
+        flight at a time.
         """
+        self.lengths = []
+        return self.admit(prompts)
+
+    @torch.inference_mode()
+    def admit(self, prompts: list[torch.Tensor]) -> torch.Tensor:
+        """Read whole prompts that join the running batch, behind its requests; returns the logits after each."""
         if not prompts or any(len(prompt) == 0 for prompt in prompts):
             raise ValueError("prompts: expected at least one, each of at least one token")
-        self.lengths = [len(prompt) for prompt in prompts]
         hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
         for weights, cache in zip(self.weights.layers, self.caches, strict=True):
             pairs = [self._prefill_layer(weights, states) for states in hidden]
-            cache.prefill([keys for keys, _ in pairs], [values for _, values in pairs])
+            take = cache.admit if self.lengths else cache.prefill
+            take([keys for keys, _ in pairs], [values for _, values in pairs])
+        self.lengths = self.lengths + [len(prompt) for prompt in prompts]
         return self.logits(torch.stack([states[-1] for states in hidden]))
 
     def _prefill_layer(self, weights: LayerWeights, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ class Operations:
 
     Attributes:
         names: the implementation that was taken for each operation.
+        team: `threads` and `pinning` of the CPU's side, for memory that its threads will read.
     """
 
     hash_codes: Callable[..., None]
@@ -41,6 +42,7 @@ class Operations:
         if unknown:
             raise KeyError(f"implementations: unknown operation {sorted(unknown)[0]!r}")
         self.names: dict[str, str] = {}
+        self.team: dict[str, Any] = {"threads": config.execution.threads, "pinning": config.execution.pinning}
         for op in HOST_OPS + DEVICE_OPS:
             where = "cpu" if op in HOST_OPS else device
             implementation = registry.get(op, config.implementations.get(op, "auto"), where)

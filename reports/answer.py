@@ -87,7 +87,7 @@ def settings(trial: Trial | None) -> list[tuple[str, str]]:
     if trial is None:
         return []
     names = ("method", "K", "L", "min_hits", "ball", "sink", "window", "dense_layers", "seed")
-    execution = ("batch_size", "threads", "isa", "store_format")
+    execution = ("batch_size", "threads", "isa", "pinning", "store_format")
     pairs = ((name, getattr(trial, name)) for name in names + execution)
     return [(name.replace("_", " "), figure(value)) for name, value in pairs if value is not None]
 

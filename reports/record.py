@@ -42,6 +42,7 @@ class Trial:
     batch_size: Number = None
     threads: Number = None
     isa: Text = None
+    pinning: Text = None
     store_format: Text = None
     kl: Number = None
     kl_low: Number = None

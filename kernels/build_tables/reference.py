@@ -2,8 +2,8 @@
 
 import torch
 
-from truffle.kernels.contract import Needs
 from truffle.kernels.checks import expect
+from truffle.kernels.contract import Needs
 from truffle.kernels.registry import implements
 
 

@@ -16,6 +16,7 @@
 #include "direct_probes/direct_probes.h"
 #include "hash_codes/hash_codes.h"
 #include "isa.h"
+#include "memory.h"
 #include "retrieve_attend/retrieve_attend.h"
 #include "retrieve/retrieve.h"
 #include "sparse_attend/sparse_attend.h"
@@ -303,6 +304,25 @@ void bind_dense_attend(const RealArray<3>& q, const RealArray<4>& keys, const Re
     dense_attend(call, level, team);
 }
 
+using Block = nb::ndarray<nb::pytorch, uint8_t, nb::ndim<1>, nb::device::cpu>;
+
+Block bind_allocate(int64_t bytes, int threads, const std::string& pinning) {
+    Threads team = expect_threads(threads, pinning);
+    expect(bytes >= 1, "bytes", "at least 1");
+    void* block;
+    {
+        nb::gil_scoped_release released;
+        block = take_block(bytes, team);
+    }
+    nb::capsule owner(block, [](void* taken) noexcept { give_block(taken); });
+    return Block(block, {size_t(bytes)}, owner);
+}
+
+nb::tuple bind_memory_use() {
+    MemoryUse use = memory_use();
+    return nb::make_tuple(use.used, use.kept);
+}
+
 // Copies and pickles of a handle are None: whoever kept it makes a new one.
 nb::tuple forget(nb::handle) { return nb::make_tuple(nb::borrow(nb::none().type()), nb::tuple()); }
 
@@ -311,7 +331,11 @@ nb::tuple forget(nb::handle) { return nb::make_tuple(nb::borrow(nb::none().type(
 
 NB_MODULE(_native, m) {
     using namespace truffle;
+    m.attr("sanitizers") = TRUFFLE_SANITIZE;
     m.def("why_not_isa", &why_not_isa, "name"_a);
+    m.def("allocate", &bind_allocate, "bytes"_a, "threads"_a, "pinning"_a = "none");
+    m.def("release_memory", &release_memory);
+    m.def("memory_use", &bind_memory_use);
     nb::class_<Store>(m, "Store")
         .def(nb::init<RealArray<3>, int64_t, int64_t>(), "rows"_a.noconvert(), "length"_a, "head_dim"_a)
         .def("__reduce__", &forget);

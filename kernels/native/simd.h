@@ -141,8 +141,8 @@ TRUFFLE_INLINE Floats exp_negative(Floats x) {
     y = y * r + 1.6666665459e-1f;
     y = y * r + 5.0000001201e-1f;
     y = y * (r * r) + r + 1.0f;
-    Ints power = (Ints)shifted << 23;
-    Floats scaled = (Floats)((Ints)y + power);
+    Words power = (Words)shifted << 23;  // wraps where the result is not taken
+    Floats scaled = (Floats)((Words)y + power);
     scaled = select(x < -87.3f, Floats{}, scaled);
     return select(x != x, x, scaled);
 }

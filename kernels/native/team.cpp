@@ -7,9 +7,12 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "affinity.h"
 
 namespace truffle {
 namespace {
@@ -18,6 +21,7 @@ struct Job {
     void (*body)(void*, int64_t);
     void* context;
     int64_t tasks;
+    bool pinned;
     std::atomic<int64_t> next{0};
     std::atomic<bool> failed{false};
     std::exception_ptr failure{};
@@ -34,21 +38,40 @@ struct Job {
     }
 };
 
+void name_thread(const std::string& name) {
+#ifdef __linux__
+    pthread_setname_np(pthread_self(), name.c_str());
+#else
+    (void)name;
+#endif
+}
+
 enum State : int { parked, called, working };
 
 struct alignas(64) Worker {
     std::atomic<int> state{parked};
     Job* job = nullptr;
+    const size_t place;  // in the team; the caller's is 0
+    bool pinned = false;
+
+    explicit Worker(size_t place) : place(place) {}
 
     void live() {
+        name_thread("truffle-" + std::to_string(place));
         for (;;) {
             state.wait(parked);
             int expected = called;
             if (!state.compare_exchange_strong(expected, working)) continue;
+            if (job->pinned != pinned) move(job->pinned);
             job->work();
             state.store(parked);
             state.notify_one();
         }
+    }
+
+    void move(bool to_a_core) {
+        pinned = to_a_core;
+        to_a_core ? stay_on_core(place) : run_anywhere();
     }
 
     void call(Job& work) {
@@ -79,7 +102,7 @@ class Team {
   private:
     void grow(size_t wanted) {
         while (workers_.size() < wanted) {
-            auto worker = std::make_unique<Worker>();
+            auto worker = std::make_unique<Worker>(workers_.size() + 1);
             try {
                 std::thread(&Worker::live, worker.get()).detach();
             } catch (const std::system_error&) {
@@ -112,7 +135,7 @@ Team& team() {
 
 void run_tasks(Threads threads, int64_t tasks, void (*body)(void*, int64_t), void* context) {
     threads.count = static_cast<int>(std::min<int64_t>(threads.count, tasks));
-    Job job{body, context, tasks};
+    Job job{body, context, tasks, threads.pinned};
     if (threads.count <= 1)
         job.work();
     else

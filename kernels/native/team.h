@@ -6,7 +6,8 @@
 
 namespace truffle {
 
-// How many threads a call may use, the caller's among them, and whether the team's own stay on a core each.
+// How many threads a call may use, the caller's among them, and whether the team's own stay on a core each. The
+// caller's thread is never moved; the first core is left to it.
 struct Threads {
     int count = 1;
     bool pinned = false;

@@ -7,7 +7,8 @@ import torch
 from truffle.kernels import registry
 from truffle.kernels.checks import TensorSpec, expect
 from truffle.kernels.contract import Arguments, Case, OpContract
-from truffle.kernels.planes import MAX_BITS, probe_masks
+from truffle.kernels.handles import expect_whole_segment
+from truffle.kernels.planes import probe_masks
 from truffle.kernels.store import Segment, empty_segment
 
 
@@ -50,19 +51,21 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(1 <= min_hits <= sizes["L"], "min_hits", f"1 to L = {sizes['L']}", min_hits)
     for request, segments in enumerate(tables):
         covered = 0
-        for segment in segments:
-            check_segment(segment, sizes, f"tables[{request}]")
-            covered = max(covered, segment.start + segment.length)
+        for position, segment in enumerate(segments):
+            name = f"tables[{request}][{position}]"
+            check_segment(segment, sizes, name)
+            expect(
+                segment.start >= covered, name, f"a start from {covered} on, as segments do not overlap", segment.start
+            )
+            covered = segment.start + segment.length
         capacity = sizes["capacity"]
         expect(capacity >= covered, "ids", f"room for all {covered} keys of request {request}", capacity)
 
 
 def check_segment(segment: Segment, sizes: dict[str, int], name: str) -> None:
-    """Raise ArgumentError unless the segment fits the query codes."""
-    Hkv, L, entries = segment.offsets.shape
-    bits = (entries - 1).bit_length() - 1
-    expect(entries == (1 << bits) + 1 and bits <= MAX_BITS, name, "2^K + 1 offsets a table", entries)
-    expect(segment.ids.shape[:2] == (Hkv, L), name, f"ids [{Hkv}, {L}, n]", list(segment.ids.shape))
+    """Raise ArgumentError unless the segment is whole and fits the query codes."""
+    expect_whole_segment(segment, name)
+    Hkv, L, _ = segment.offsets.shape
     expect(sizes["L"] == L, name, f"L = {sizes['L']} tables as in query_codes", L)
     expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
 

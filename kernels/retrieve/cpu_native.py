@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from truffle.kernels.contract import Needs
+from truffle.kernels.handles import expect_whole_segment
 from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Segment
@@ -35,6 +36,7 @@ def native_segment(segment: Segment) -> native.Segment:
     """The segment's native handle, made once and kept beside its fields."""
     handle = segment.__dict__.get("_native")
     if handle is None:
+        expect_whole_segment(segment, "tables")
         handle = native.Segment(segment.start, segment.offsets, segment.ids)
         segment.__dict__["_native"] = handle
     return handle

@@ -12,6 +12,7 @@ from truffle.kernels.checks import TensorSpec, expect
 from truffle.kernels.collision import TABLE_CELLS, CollisionLaw, InclusionLaw
 from truffle.kernels.contract import Arguments, Case, OpContract
 from truffle.kernels.directed import DirectedLaw
+from truffle.kernels.handles import expect_whole_store
 from truffle.kernels.store import STORE_DTYPES, Store
 
 # The reference attends to the same int8 codes and scales, and sums over a code are as exact as over a float32.
@@ -86,6 +87,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(sizes["H"] % sizes.get("Hkv", sizes["H"]) == 0, "center", "Hkv that divides H", sizes.get("Hkv"))
     for request, store in enumerate(stores):
         name = f"stores[{request}]"
+        expect_whole_store(store, name)
         expect(store.head_dim == sizes["d"], name, f"head_dim {sizes['d']}", store.head_dim)
         Hkv = store.rows.shape[0]
         expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)

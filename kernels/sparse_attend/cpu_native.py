@@ -8,6 +8,7 @@ import torch
 
 from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
+from truffle.kernels.handles import expect_whole_store
 from truffle.kernels.isa import ISAS, PINNING, native, resolve
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store
@@ -41,5 +42,6 @@ def native_store(store: Store) -> native.Store:
     """The store's native handle, made once and kept beside its fields."""
     handle = store.__dict__.get("_native")
     if handle is None:
+        expect_whole_store(store, "stores")
         handle = store.__dict__["_native"] = native.Store(store.rows, store.length, store.head_dim)
     return handle

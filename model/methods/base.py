@@ -27,7 +27,11 @@ class LayerCache(Protocol):
     """Keys and values of one layer for a batch of requests, and attention over them."""
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        """Take the prompt's keys and values, one [Hkv, n, d] a request, RoPE applied."""
+        """Forget everything and take prompts' keys and values, one [Hkv, n, d] a request, RoPE applied."""
+        ...
+
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        """Take the prompts of new requests in the same way, behind the requests there are."""
         ...
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,9 @@ class DenseLayer:
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self._cache = ExactCache(keys, values)
 
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self._cache.extend(keys, values)
+
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self._cache.append(keys, values)
         return self._cache.attend(q, self._ops)[0]

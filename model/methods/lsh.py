@@ -47,7 +47,7 @@ class LshSelector:
         return codes.cpu()
 
     def _built(self, start: int, codes: torch.Tensor) -> Segment:
-        segment = empty_segment(start, codes.shape[0], self._p.K, self._p.L, codes.shape[2])
+        segment = empty_segment(start, codes.shape[0], self._p.K, self._p.L, codes.shape[2], **self._ops.team)
         self._ops.build_tables(codes, segment.offsets, segment.ids, K=self._p.K)
         return segment
 
@@ -68,7 +68,7 @@ class LshSelector:
         count = torch.empty(B * H, dtype=torch.int32)
         tables = [self.tables.get(request, []) for request in range(B)]
         self._ops.retrieve(tables, query_codes, ids, count, min_hits=self._p.min_hits)
-        if self._host_centers is None:
+        if self._host_centers is None or len(self._host_centers) != B:  # a short request may have joined
             none = torch.zeros_like(next(iter(self._centers.values())))  # nothing sealed, so nothing sampled
             self._host_centers = torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
         return Selection(ids, count, self._host_centers, law)

@@ -79,26 +79,37 @@ class SampledLayer:
         self._store_dtype, self.selector, self._ops = store_dtype, selector, ops
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        heads, _, d = keys[0].shape
         self.stores: list[Store] = []
+        self.selector.keep([])
+        self._exact = ExactCache(*self._sealed(keys, values))
+
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self._exact.extend(*self._sealed(keys, values))
+
+    def _sealed(
+        self, keys: list[torch.Tensor], values: list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Make stores for new requests and move their prompts' middles there; returns what stays exact."""
+        heads, _, d = keys[0].shape
         exact_keys, exact_values = [], []
-        for request, (key, value) in enumerate(zip(keys, values, strict=True)):
+        for request, (key, value) in enumerate(zip(keys, values, strict=True), len(self.stores)):
             n = key.shape[1]
             middle = max(0, n - self._sink - self._window)
             sealed = middle if middle >= self._seal_tokens else 0
-            self.stores.append(Store.allocate(heads, sealed, d, self._store_dtype))
+            self.stores.append(Store.allocate(heads, sealed, d, self._store_dtype, **self._ops.team))
             if sealed:
                 end = self._sink + sealed
                 self._seal(request, key[:, self._sink : end], value[:, self._sink : end])
             exact_keys.append(torch.cat([key[:, : self._sink], key[:, self._sink + sealed :]], dim=1))
             exact_values.append(torch.cat([value[:, : self._sink], value[:, self._sink + sealed :]], dim=1))
-        self._exact = ExactCache(exact_keys, exact_values)
+        return exact_keys, exact_values
 
     def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key."""
         self.selector.add(request, as_stored(keys, self._store_dtype))
         center = self.selector.center(request)
-        self.stores[request] = self.stores[request].appended(keys.cpu(), values.cpu(), center)
+        store = self.stores[request]
+        self.stores[request] = store.appended(keys.cpu(), values.cpu(), center, **self._ops.team)
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self._heads = q.shape[1]

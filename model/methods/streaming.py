@@ -19,8 +19,14 @@ class StreamingLayer:
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self._seen = [part.shape[1] for part in keys]
-        kept_keys = [self._kept(part) for part in keys]
-        self._cache = ExactCache(kept_keys, [self._kept(part) for part in values], spare=self._window)
+        self._cache = ExactCache(*self._kept_of(keys, values), spare=self._window)
+
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+        self._seen = self._seen + [part.shape[1] for part in keys]
+        self._cache.extend(*self._kept_of(keys, values))
+
+    def _kept_of(self, *sides: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+        return [[self._kept(part) for part in side] for side in sides]
 
     def _kept(self, part: torch.Tensor) -> torch.Tensor:
         """Sink and window of [Hkv, n, d], each window token in its slot of the ring."""

@@ -9,6 +9,8 @@
 namespace truffle {
 namespace {
 
+constexpr int64_t LINE_IDS = 32;
+
 // A code is too large exactly when it has a bit above the K low ones.
 void check(const uint16_t* codes, int64_t n, int64_t buckets) {
     uint16_t bits = 0;
@@ -30,7 +32,11 @@ void sort(const uint16_t* __restrict codes, int64_t n, int64_t buckets, int32_t*
     for (int64_t i = 0; i < n; i += 32) __builtin_prefetch(ids + i, 1, 2);
     memset(even, 0, buckets * sizeof(int32_t));
     memset(odd, 0, buckets * sizeof(int32_t));
-    for (int64_t i = 0; i + 1 < n; i += 2) ++even[codes[i]], ++odd[codes[i + 1]];
+    for (int64_t line = 0; line < n; line += LINE_IDS) {
+        __builtin_prefetch(ids + line, 1);  // the ids are written all over their table
+        int64_t end = line + LINE_IDS < n ? line + LINE_IDS : n;
+        for (int64_t i = line; i + 1 < end; i += 2) ++even[codes[i]], ++odd[codes[i + 1]];
+    }
     if (n % 2) ++even[codes[n - 1]];
     int32_t* __restrict next = even;
     int32_t start = 0;
