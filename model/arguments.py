@@ -68,7 +68,7 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="OP=NAME",
-        help="implementation of one operation; repeatable",
+        help="implementation of one operation; repeatable; retrieve_attend=NAME asks for it in place of its two parts",
     )
 
 

@@ -80,6 +80,17 @@ class Probing(_Frozen):
         """The Hamming radius of what is probed whatever the query is."""
         return self.amount if self.kind == "ball" else 0
 
+    @property
+    def name(self) -> str:
+        """Such as ``none``, ``ball 1`` or ``directed 8``."""
+        return f"{self.kind} {self.amount}" if self.amount else self.kind
+
+    @classmethod
+    def named(cls, name: str) -> Probing:
+        """The reverse of `name`."""
+        kind, _, amount = name.partition(" ")
+        return cls.model_validate({"kind": kind, "amount": int(amount or 0)})
+
 
 class DenseParameters(_Frozen):
     """Exact attention over everything."""
@@ -147,6 +158,9 @@ class Execution(_Frozen):
     store_format: StoreFormat = "bfloat16"
 
 
+SEPARATE, FUSED = ("retrieve", "sparse_attend"), "retrieve_attend"
+
+
 class DecodeConfig(_Frozen):
     """Everything a decoder is built with besides its weights. JSON round trip through pydantic.
 
@@ -154,7 +168,8 @@ class DecodeConfig(_Frozen):
         method: one of METHODS; may be left out where `parameters` is an object.
         parameters: the method's own.
         execution: threads, batch and formats.
-        implementations: implementation by operation; an operation not named is ``"auto"``.
+        implementations: implementation by operation; an operation not named is ``"auto"``. Naming `retrieve_attend`
+            asks for it in place of `retrieve` and `sparse_attend`.
     """
 
     method: str = "dense"
@@ -173,6 +188,19 @@ class DecodeConfig(_Frozen):
         if method not in METHODS:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
         return {**data, "method": method, "parameters": METHODS[method].model_validate(parameters)}
+
+    @model_validator(mode="after")
+    def _one_way_to_attend(self) -> DecodeConfig:
+        apart = [op for op in SEPARATE if op in self.implementations]
+        if self.fused and apart:
+            ways = f"either {FUSED} or {' and '.join(SEPARATE)}"
+            raise ValueError(f"implementations: expected {ways}, got {FUSED} and {' and '.join(apart)}")
+        return self
+
+    @property
+    def fused(self) -> bool:
+        """Whether one operation retrieves and attends."""
+        return FUSED in self.implementations
 
 
 PAPER_DEFAULT = LshParameters()

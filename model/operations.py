@@ -11,7 +11,7 @@ from truffle.kernels.contract import Needs
 from truffle.model.config import DecodeConfig, Execution
 
 # Where each operation's tensors live; the rest of a step stays on the model's own device.
-HOST_OPS = ("build_tables", "direct_probes", "retrieve", "sparse_attend")
+HOST_OPS = ("build_tables", "direct_probes", "retrieve", "sparse_attend", "retrieve_attend")
 DEVICE_OPS = ("hash_codes", "dense_attend", "merge_states")
 
 
@@ -28,6 +28,7 @@ class Operations:
     direct_probes: Callable[..., None]
     retrieve: Callable[..., None]
     sparse_attend: Callable[..., None]
+    retrieve_attend: Callable[..., None]
     dense_attend: Callable[..., None]
     merge_states: Callable[..., None]
 

@@ -7,6 +7,7 @@ import torch
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.dense import DenseLayer
+from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.streaming import StreamingLayer
@@ -25,5 +26,6 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     if isinstance(p, LshParameters):
         selector = LshSelector(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)
-        return SampledLayer(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
+        kind = FusedLayer if config.fused else SampledLayer
+        return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
     return StreamingLayer(p, ops)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
+from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
 from truffle.model.methods.probes import probes_of
 from truffle.model.methods.sampled import Selection
 from truffle.model.operations import Operations
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Where the keys of a step's queries are looked for, and how likely each is found.
+
+    Attributes:
+        tables: segments by request; query_codes: buckets to visit, [B, H, L, P] uint16.
+        center, law: as in Selection.
+    """
+
+    tables: list[list[Segment]]
+    query_codes: torch.Tensor
+    center: torch.Tensor
+    law: InclusionLaw
 
 
 class LshSelector:
@@ -60,18 +78,29 @@ class LshSelector:
     def center(self, request: int) -> torch.Tensor:
         return self._centers[request].cpu()
 
-    def select(self, q: torch.Tensor, capacity: int) -> Selection:
-        B, H, _ = q.shape
-        self._planes = self._planes.to(q.device)
+    @property
+    def min_hits(self) -> int:
+        """Tables that must hold a key for it to be sampled."""
+        return self._p.min_hits
+
+    def probe(self, q: torch.Tensor) -> Probed:
+        """Where the keys of q [B, H, d] are looked for; at least one request has keys."""
+        self._planes, B = self._planes.to(q.device), len(q)
         query_codes, law = self._probes(q, self._planes)
-        ids = torch.empty(B * H, capacity, dtype=torch.int32)
-        count = torch.empty(B * H, dtype=torch.int32)
-        tables = [self.tables.get(request, []) for request in range(B)]
-        self._ops.retrieve(tables, query_codes, ids, count, min_hits=self._p.min_hits)
         if self._host_centers is None or len(self._host_centers) != B:  # a short request may have joined
             none = torch.zeros_like(next(iter(self._centers.values())))  # nothing sealed, so nothing sampled
             self._host_centers = torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
-        return Selection(ids, count, self._host_centers, law)
+        return Probed([self.tables.get(request, []) for request in range(B)], query_codes, self._host_centers, law)
+
+    def retrieve(self, probed: Probed, capacity: int) -> Selection:
+        """The keys that are found there."""
+        rows = probed.query_codes.shape[0] * probed.query_codes.shape[1]
+        ids, count = torch.empty(rows, capacity, dtype=torch.int32), torch.empty(rows, dtype=torch.int32)
+        self._ops.retrieve(probed.tables, probed.query_codes, ids, count, min_hits=self._p.min_hits)
+        return Selection(ids, count, probed.center, probed.law)
+
+    def select(self, q: torch.Tensor, capacity: int) -> Selection:
+        return self.retrieve(self.probe(q), capacity)
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]

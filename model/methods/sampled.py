@@ -118,25 +118,32 @@ class SampledLayer:
             if length > self._sink + self._seal_tokens + self._window:
                 self._seal(request, *self._exact.take(request, self._sink, self._seal_tokens))
         out, lse = self._exact.attend(q, self._ops)
-        longest = max(store.length for store in self.stores)
-        if longest == 0:
-            self._selection = None
+        if self._longest == 0:
+            self._sampled = None
             return out
-        host_q = q.cpu()
-        self._selection = self.selector.select(q, longest)
-        sampled, sampled_lse = self._attend_sample(host_q, self._selection)
+        sampled, sampled_lse = torch.empty(q.shape, dtype=torch.float32), torch.empty(q.shape[:2], dtype=torch.float32)
+        self._sampled = self._attend_sample(q, sampled, sampled_lse)
         merged, total = torch.empty_like(out), torch.empty_like(lse)
         outs = torch.stack([out, sampled.to(q.device)])
         self._ops.merge_states(outs, torch.stack([lse, sampled_lse.to(q.device)]), merged, total)
         return merged
 
-    def _attend_sample(self, q: torch.Tensor, chosen: Selection) -> tuple[torch.Tensor, torch.Tensor]:
-        out, lse = torch.empty(q.shape, dtype=torch.float32), torch.empty(q.shape[:2], dtype=torch.float32)
+    @property
+    def _longest(self) -> int:
+        return max(store.length for store in self.stores)
+
+    def _attend_sample(self, q: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
+        """Attend to what q [B, H, d] samples from the stores; returns how many keys that were, [B*H] int32."""
+        chosen = self._selection = self.selector.select(q, self._longest)
         self._ops.sparse_attend(
-            q, self.stores, chosen.ids, chosen.count, chosen.center, chosen.law, chosen.log_weight,
+            q.cpu(), self.stores, chosen.ids, chosen.count, chosen.center, chosen.law, chosen.log_weight,
             out, lse, scale=q.shape[-1] ** -0.5,
         )  # fmt: skip
-        return out, lse
+        return chosen.count
+
+    def _selected(self) -> Selection:
+        """What the last step sampled."""
+        return self._selection
 
     def keep(self, requests: list[int]) -> None:
         self._exact.keep(requests)
@@ -147,16 +154,17 @@ class SampledLayer:
         exact = torch.tensor(self._exact.lengths)
         opened = (exact - self._sink - self._window).clamp_min(0)
         stored = torch.tensor([store.length for store in self.stores])
-        sampled = 0 if self._selection is None else self._selection.count.view(len(stored), -1)
+        sampled = 0 if self._sampled is None else self._sampled.view(len(stored), -1)
         attended = (opened[:, None] + sampled).expand(-1, self._heads)
         return Usage(attended, opened + stored, exact + stored)
 
     def rows(self) -> torch.Tensor:
         rows = torch.tensor(self._exact.lengths)[:, None].repeat(1, self.stores[0].rows.shape[0])
-        if self._selection is None:
+        if self._sampled is None:
             return rows
-        heads = self._selection.ids.view(*rows.shape, -1, self._selection.ids.shape[1])  # [B, Hkv, G, capacity]
-        counts = self._selection.count.view(heads.shape[:3])
+        chosen = self._selected()
+        heads = chosen.ids.view(*rows.shape, -1, chosen.ids.shape[1])  # [B, Hkv, G, capacity]
+        counts = chosen.count.view(heads.shape[:3])
         for b, g in itertools.product(*map(range, rows.shape)):
             read = [ids[:count] for ids, count in zip(heads[b, g], counts[b, g], strict=True)]
             rows[b, g] += len(torch.cat(read).unique())
