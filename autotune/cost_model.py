@@ -81,7 +81,8 @@ def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProf
 
 
 def _transfer_seconds(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> float:
-    """Queries and codes down, outputs and their lse up: two waits a layer."""
+    """Queries and codes (margins, where those direct the probes) down, outputs and their lse up: two waits a layer."""
     rows = batch * shape.heads
-    down, up = rows * (2 * shape.head_dim + 2 * p.L), rows * (4 * shape.head_dim + 4)
+    hashed = 4 * p.K * p.L if p.probing.kind == "directed" else 2 * p.L
+    down, up = rows * (2 * shape.head_dim + hashed), rows * (4 * shape.head_dim + 4)
     return (down + up) / link_bandwidth(gpu) + 2 * gpu.link_latency_s.value

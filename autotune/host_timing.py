@@ -15,7 +15,7 @@ from truffle.bench.timing import interleaved_s, layers_beyond_cache, median_ci95
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.kernels.isa import why_not
-from truffle.model.config import DecodeConfig, LshParameters
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
 
 QUERY_DRAWS, SECONDS = 3, 1.5
 
@@ -25,6 +25,8 @@ class LayerTime:
     """Seconds of one layer for the whole batch: the median sum of both parts, split by their median share.
 
     Attributes:
+        retrieve_s: choosing probes by the query included.
+        attend_s: everything but that where one operation retrieves and attends.
         total_ci95_s: bootstrap 95% interval of that sum.
         sampled_fraction: keys sampled over keys cached.
     """
@@ -51,7 +53,7 @@ class HostTimer:
         self._tables: LayerData | None = None
 
     def measure(self, config: DecodeConfig, threads: int, seconds: float = SECONDS) -> LayerTime:
-        """Time `retrieve` and `sparse_attend` with `threads` threads.
+        """Time what the config chooses keys and attends with, on `threads` threads.
 
         Raises:
             RuntimeError: an implementation does not agree with the reference.
@@ -60,8 +62,8 @@ class HostTimer:
         assert isinstance(p, LshParameters)
         data = self._data(p, batch, getattr(torch, config.execution.store_format))
         layers = [data, *(data.copied() for _ in range(layers_beyond_cache(data.memory_bytes) - 1))]
-        calls = {}
-        for op in ("retrieve", "sparse_attend"):
+        calls, ops = {}, _timed_ops(config, p)
+        for op in ops:
             implementation = registry.get(op, config.implementations.get(op, "auto"))
             isa = self._isa(config.execution.isa) if implementation.needs.isas else "auto"
             self._require_gate(implementation, threads, isa)
@@ -70,17 +72,15 @@ class HostTimer:
             how = {"threads": threads, "isa": isa, "pinning": pinning}
             calls[op] = lambda run=implementation, turns=turns, how=how: run(**next(turns), **how)
         samples = interleaved_s(calls, seconds)
-        retrieve, attend = np.array(samples["retrieve"]), np.array(samples["sparse_attend"])
-        together = retrieve + attend  # the two of one round
-        total, share = float(np.median(together)), float(np.median(retrieve / together))
-        return LayerTime(total * share, total * (1 - share), median_ci95(together), self._fraction(data))
+        together = np.sum(list(samples.values()), axis=0)  # those of one round
+        total, share = float(np.median(together)), float(np.median(samples[ops[-1]] / together))
+        return LayerTime(total * (1 - share), total * share, median_ci95(together), self._fraction(data))
 
     def _data(self, p: LshParameters, batch: int, dtype: torch.dtype) -> LayerData:
-        wanted = (p.K, p.L, p.min_hits, batch)
+        wanted = (p.K, p.L, p.min_hits, batch, p.probing)
         held = self._tables and self._tables.sizes
         if held and (p.K, p.L, dtype) == (held.K, held.L, held.dtype) and self._tables:
             tables = self._tables.with_tables(*wanted)
-            tables.__dict__["segments"] = self._tables.segments
         else:
             self._tables = None  # one index at a time
             tables = self._base(dtype).with_tables(*wanted)
@@ -111,6 +111,12 @@ class HostTimer:
         found = data.retrieve_arguments()
         registry.get("retrieve")(**found)
         return float(found["count"].double().mean()) / data.sizes.context
+
+
+def _timed_ops(config: DecodeConfig, p: LshParameters) -> tuple[str, ...]:
+    """What a step of one layer calls on the CPU; the last one attends."""
+    directs = ("direct_probes",) if p.probing.kind == "directed" else ()
+    return directs + ((FUSED,) if config.fused else SEPARATE)
 
 
 def _turns(layers: list[LayerData], op: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from truffle.bench.records import write_atomically
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.model import tuned
-from truffle.model.config import DecodeConfig, DenseParameters, Execution
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, Execution
 from truffle.model.tuned import Figure
 
 
@@ -56,9 +56,12 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
     if record is None:
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
-    names = {op: registry.get(op).name for op in ("build_tables", "retrieve", "sparse_attend")}
+    config = space.config_of(record)
+    directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
+    ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
+    names = {op: registry.get(op).name for op in ops}
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
-    return space.config_of(record).model_copy(update={"implementations": names})
+    return config.model_copy(update={"implementations": names})
 
 
 def _hardware(target: Target) -> tuned.Hardware:

@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from truffle.autotune.memory import Memory
-from truffle.model.config import DecodeConfig, Execution, LshParameters
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, Execution, LshParameters
+
+APART = " + ".join(SEPARATE)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class TrialRecord:
     K: int | None = None
     L: int | None = None
     min_hits: int | None = None
-    ball: int | None = None
+    probing: str | None = None
     sink: int | None = None
     window: int | None = None
     dense_layers: str | None = None
@@ -32,6 +34,7 @@ class TrialRecord:
     isa: str | None = None
     pinning: str | None = None
     store_format: str | None = None
+    attend_with: str | None = None
     kl: float | None = None
     kl_low: float | None = None
     kl_high: float | None = None
@@ -97,8 +100,9 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     if isinstance(p, LshParameters):
         settings |= {
             "label": _label(p, execution), "store_format": execution.store_format,
-            "K": p.K, "L": p.L, "min_hits": p.min_hits, "ball": p.probing.ball, "sink": p.sink, "window": p.window,
-            "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
+            "K": p.K, "L": p.L, "min_hits": p.min_hits, "probing": p.probing.name, "sink": p.sink,
+            "window": p.window, "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
+            "attend_with": FUSED if config.fused else APART,
         }  # fmt: skip
     return settings
 
@@ -106,7 +110,8 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
 def _label(p: LshParameters, execution: Execution) -> str:
     """K and L, and what is not as in the paper."""
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
-    return f"lsh ({p.K}, {p.L}){hits}" + (", int8" if execution.store_format == "int8" else "")
+    probing = f", {p.probing.name}" if p.probing.amount else ""
+    return f"lsh ({p.K}, {p.L}){hits}{probing}" + (", int8" if execution.store_format == "int8" else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:

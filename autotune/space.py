@@ -13,20 +13,21 @@ import torch
 
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.memory import does_not_fit, memory, stored_row_bytes
-from truffle.autotune.record import TrialRecord
+from truffle.autotune.record import APART, TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.decode import layer_kinds
 from truffle.bench.synthetic import COSINE_DEVIATION
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
-from truffle.model.config import PAPER_DEFAULT, DecodeConfig, Execution, LshParameters
+from truffle.model.config import FUSED, PAPER_DEFAULT, DecodeConfig, Execution, LshParameters, Probing
 
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
-K_RANGE, L_RANGE, MIN_HITS = (6, 13), (20, 320), (1, 2)
+K_RANGE, L_RANGE, MIN_HITS = (6, 13), (10, 320), (1, 2)
 MARGIN_DRAWS = 16
 PINNING = ("none", "cores")
 STORE_FORMATS = ("bfloat16", "int8")
+PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Space:
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
         execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
-        execution |= {"store_format": Execution().store_format} | ({"pinning": "none"} if self._may_pin else {})
+        execution |= {"store_format": Execution().store_format, "probing": "none"}
+        execution |= ({"pinning": "none"} if self._may_pin else {}) | ({"attend_with": APART} if self._may_fuse else {})
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
@@ -63,6 +65,8 @@ class Space:
                 "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
                 "pinning": trial.suggest_categorical("pinning", PINNING) if self._may_pin else "none",
                 "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
+                "probing": trial.suggest_categorical("probing", PROBINGS),
+                "attend_with": trial.suggest_categorical("attend_with", (APART, FUSED)) if self._may_fuse else APART,
             }
         )
 
@@ -70,6 +74,11 @@ class Space:
     def _may_pin(self) -> bool:
         """On a host with one core there is nowhere else to be."""
         return self.threads[-1] > 1
+
+    @functools.cached_property
+    def _may_fuse(self) -> bool:
+        """The reference is no faster than its parts."""
+        return any(reason is None for name, reason in registry.usable(FUSED).items() if name != "reference")
 
     @functools.cached_property
     def most_batch(self) -> int:
@@ -84,17 +93,22 @@ class Space:
         return does_not_fit(needed, self.target) is None
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
-        """The decode config of a point; threads float unless it says otherwise."""
-        parameters = LshParameters(K=point["K"], L=point["L"], min_hits=point["min_hits"], seed=self.seed)
+        """The decode config of a point; threads float, queries visit their own buckets only, and two operations
+        retrieve and attend, unless it says otherwise.
+        """
+        probing = Probing.named(point.get("probing") or "none")
+        how = {"min_hits": point["min_hits"], "probing": probing, "seed": self.seed}
+        parameters = LshParameters(K=point["K"], L=point["L"], **how)
         threads = self.threads[point["threads"]]
         how = {"batch_size": point["batch_size"], "store_format": point["store_format"]}
         how["pinning"] = point.get("pinning") or "none"
         execution = Execution(threads=threads, isa=self.target.host.isa, **how)
-        return DecodeConfig(parameters=parameters, execution=execution)
+        implementations = {FUSED: "auto"} if point.get("attend_with") == FUSED else {}
+        return DecodeConfig(parameters=parameters, execution=execution, implementations=implementations)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        settings = ("K", "L", "min_hits", "batch_size", "pinning", "store_format")
+        settings = ("K", "L", "min_hits", "batch_size", "pinning", "store_format", "probing", "attend_with")
         point = {name: getattr(record, name) for name in settings}
         return self.config({**point, "threads": self.threads.index(record.threads)})
 

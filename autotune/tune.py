@@ -187,8 +187,8 @@ def _print_plan(space: Space, ways: list[Baseline]) -> None:
         problem = does_not_fit(needed, target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)"
         console.print(f"  {origin} lsh ({point['K']}, {point['L']}): {problem}")
     console.print(
-        f"then the sampler: K, L, min_hits, threads in {space.threads}, batch size, store format; "
-        "nothing was measured or written"
+        f"then the sampler: K, L, min_hits, probing, threads in {space.threads}, batch size, store format, "
+        "fused or not; nothing was measured or written"
     )
 
 

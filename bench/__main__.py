@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from truffle.bench import commands, op_command
-from truffle.model.arguments import add_decode_arguments
+from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
 
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         op.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     for name in ("threads", "batch"):
         op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
+    add_probing_arguments(op)
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
     op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")
     op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 
 from truffle.bench import synthetic
 from truffle.kernels import registry
-from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
+from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
+from truffle.model.config import PAPER_DEFAULT, DecodeConfig, LshParameters, Probing
+from truffle.model.methods.probes import probes_of
+from truffle.model.operations import Operations
 
-PROBES = 8  # of query-directed probing, where it is timed
+PROBES = 8  # buckets a table for direct_probes, where the sizes name no other number
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Sizes:
     batch: int = 1
     seed: int = 0
     dtype: torch.dtype = torch.bfloat16
+    probing: Probing = PAPER_DEFAULT.probing
 
     @property
     def given_dtype(self) -> torch.dtype:
@@ -50,9 +54,10 @@ class LayerData:
     def __init__(self, sizes: Sizes, threads: int = 1) -> None:
         self.sizes, self._threads = sizes, threads
 
-    def with_tables(self, K: int, L: int, min_hits: int, batch: int) -> LayerData:
-        """The same keys and values under other tables and another batch."""
-        other = LayerData(replace(self.sizes, K=K, L=L, min_hits=min_hits, batch=batch), self._threads)
+    def with_tables(self, K: int, L: int, min_hits: int, batch: int, probing: Probing) -> LayerData:
+        """The same keys and values under other tables, another batch and other probing."""
+        sizes = replace(self.sizes, K=K, L=L, min_hits=min_hits, batch=batch, probing=probing)
+        other = LayerData(sizes, self._threads)
         shared = ("keys_and_values", "center", "store")
         if (K, L) == (self.sizes.K, self.sizes.L):
             shared += ("planes", "segment_codes", "segments")
@@ -123,20 +128,26 @@ class LayerData:
         s = self.sizes
         return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.given_dtype)
 
-    def query_codes(self, draw: int = 0) -> torch.Tensor:
-        """Codes of the queries, [B, H, L, 1]."""
+    @cached_property
+    def probes(self) -> Callable[[int], tuple[torch.Tensor, InclusionLaw]]:
+        """By draw: the buckets that its queries visit, [B, H, L, P], and how likely those hold a key."""
         s = self.sizes
-        codes = torch.empty(1, s.L, s.batch * s.heads, dtype=torch.uint16)
-        registry.get("hash_codes")(self.queries(draw).view(1, -1, s.head_dim), self.planes, None, codes, K=s.K)
-        return codes[0].T.reshape(s.batch, s.heads, s.L, 1).contiguous()
+        p = LshParameters(K=s.K, L=s.L, min_hits=s.min_hits, probing=s.probing)
+        probes = probes_of(p, Operations(DecodeConfig(), "cpu"))
+        return cache(lambda draw: probes(self.queries(draw), self.planes))
+
+    def query_codes(self, draw: int = 0) -> torch.Tensor:
+        """Buckets that the queries visit, [B, H, L, P]."""
+        return self.probes(draw)[0]
 
     def direct_probes_arguments(self, draw: int = 0) -> dict[str, Any]:
-        """Arguments of direct_probes for PROBES buckets a table."""
+        """Arguments of direct_probes, for PROBES buckets a table where the queries do not direct theirs."""
         s, q = self.sizes, self.queries(draw).float()
+        buckets = s.probing.amount if s.probing.kind == "directed" else min(PROBES, 1 << s.K)
         margins = (torch.nn.functional.normalize(q, dim=-1) @ self.planes).view(s.batch, s.heads, s.L, s.K)
         return {
             "margins": margins,
-            "query_codes": torch.empty(*margins.shape[:3], min(PROBES, 1 << s.K), dtype=torch.uint16),
+            "query_codes": torch.empty(*margins.shape[:3], buckets, dtype=torch.uint16),
             "log_u": torch.empty(s.batch * s.heads, TABLE_CELLS + 1),
             "min_hits": s.min_hits,
         }
@@ -164,7 +175,7 @@ class LayerData:
             "ids": found["ids"],
             "count": found["count"],
             "center": self.center.expand(s.batch, -1, -1).contiguous(),
-            "law": CollisionLaw(s.K, s.L, s.min_hits),
+            "law": self.probes(draw)[1],
             "log_weight": None,
             "out": torch.empty(s.batch, s.heads, s.head_dim),
             "lse": torch.empty(s.batch, s.heads),

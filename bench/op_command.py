@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from truffle.bench.tables import operation_table, show
 from truffle.kernels.checks import expect
+from truffle.model.arguments import lsh_parameters
 
 if TYPE_CHECKING:
     from truffle.bench.bandwidth import HostRates
@@ -29,7 +31,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
     on_card = {"cuda": card.memory_copy_bytes_per_s.p50} if card else {}
     data, records = _layer(a), []
     for batch in a.batch:
-        data = data.with_tables(a.K, a.L, a.min_hits, batch)
+        data = data.with_tables(a.K, a.L, a.min_hits, batch, data.sizes.probing)
         for threads in a.threads:
             for op, names in wanted.items():
                 print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
@@ -65,8 +67,9 @@ def _layer(a: argparse.Namespace) -> Any:
     from truffle.kernels import hardware
 
     dtype = getattr(torch, a.dtype)
-    sizes = Sizes(a.context, a.heads, a.kv_heads, a.head_dim, a.K, a.L, a.min_hits, a.batch[0], a.seed, dtype)
-    return LayerData(sizes, min(max(a.threads), hardware.detect().cpu.usable_cpus))
+    p = lsh_parameters(a, K=a.K, L=a.L, min_hits=a.min_hits)
+    sizes = Sizes(a.context, a.heads, a.kv_heads, a.head_dim, p.K, p.L, p.min_hits, a.batch[0], a.seed, dtype)
+    return LayerData(replace(sizes, probing=p.probing), min(max(a.threads), hardware.detect().cpu.usable_cpus))
 
 
 def _peak_bytes_per_s(op: str, threads: int) -> float:

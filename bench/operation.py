@@ -73,7 +73,8 @@ def _described(op: str, one: Contender, data: LayerData, threads: int) -> dict[s
     return {
         "op": op, "impl": one.name, "threads": threads, "isa": one.isa, "context": s.context, "heads": s.heads,
         "kv_heads": s.kv_heads, "head_dim": s.head_dim, "K": s.K, "L": s.L, "min_hits": s.min_hits,
-        "batch": s.batch, "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."), "gate": one.gate,
+        "probing": s.probing.name, "batch": s.batch, "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."),
+        "gate": one.gate,
     }  # fmt: skip
 
 

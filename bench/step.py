@@ -2,8 +2,9 @@
 
     python -m truffle.bench op retrieve+sparse_attend
 
-A fused `retrieve_attend` competes as "NAME fused". A decoder comes back to a layer after all others, so copies of one
-layer take turns here, with several draws of queries: a call finds neither its buckets nor its rows in a cache.
+A fused `retrieve_attend` competes as "NAME fused". Where the queries direct the probes, `direct_probes` is part of
+each. A decoder comes back to a layer after all others, so copies of one layer take turns here, with several draws of
+queries: a call finds neither its buckets nor its rows in a cache.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from truffle.kernels import registry
 
 OP, PARTS = "retrieve+sparse_attend", ("retrieve", "sparse_attend")
 FUSED, FUSED_SUFFIX = "retrieve_attend", " fused"
+DIRECTS = "direct_probes"
 
 
 def names() -> dict[str, str | None]:
@@ -32,8 +34,26 @@ def names() -> dict[str, str | None]:
 def contender(name: str, layers: list[LayerData], threads: int, isa: str) -> Contender:
     """The contender `name`, after the gates of its operations."""
     bare = name.removesuffix(FUSED_SUFFIX)
-    if bare != name:
-        return replace(registered(FUSED, bare, layers, threads, isa), name=name)
+    if bare == name:
+        found = _apart(name, layers, threads, isa)
+    else:
+        found = replace(registered(FUSED, bare, layers, threads, isa), name=name)
+    if layers[0].sizes.probing.kind != "directed":
+        return found
+    probes = registered(DIRECTS, bare, layers, threads, found.isa)
+    gate = probes.gate if found.gate == PASSED else found.gate
+    return replace(found, gate=gate, prepare=lambda: _one_after_the_other(probes.prepare(), found.prepare()))
+
+
+def _one_after_the_other(first: Call, second: Call) -> Call:
+    def call() -> None:
+        first()
+        second()
+
+    return call
+
+
+def _apart(name: str, layers: list[LayerData], threads: int, isa: str) -> Contender:
     verdicts = [judged(op, name, threads, isa) for op in PARTS]
     verdict = next((found for found, _ in verdicts if found != PASSED), PASSED)
     used = verdicts[-1][1]

@@ -41,11 +41,28 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
         kind = str if name == "dense_layers" else int
         default = field.default if name != "dense_layers" else ",".join(map(str, field.default))
         group.add_argument(_flag(name), type=kind, help=f"{_HELP[name]} ({default})")
-    probing = group.add_mutually_exclusive_group()
-    probing.add_argument("--ball", type=int, help=f"{_HELP['ball']} (0)")
-    probing.add_argument("--directed", type=int, metavar="BUCKETS", help=_HELP["directed"])
+    add_probing_arguments(group)
     group.add_argument("--no-centring", action="store_true", help="hash keys as they are, for comparison")
     add_execution_arguments(parser)
+
+
+def add_probing_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the ways of probing, of which one may be given."""
+    probing = parser.add_mutually_exclusive_group()
+    probing.add_argument("--ball", type=int, help=f"{_HELP['ball']} (0)")
+    probing.add_argument("--directed", type=int, metavar="BUCKETS", help=_HELP["directed"])
+
+
+def lsh_parameters(arguments: argparse.Namespace, **given: Any) -> LshParameters:
+    """Parameters with the probing that parsed arguments ask for.
+
+    Raises:
+        ValueError: a value out of range, by name.
+    """
+    try:
+        return LshParameters.model_validate(given | _probing(arguments))
+    except ValidationError as error:
+        raise ValueError(_named_line(error, _probing(arguments))) from error
 
 
 def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,9 +104,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     parameters: dict[str, Any] = dict(given)
     if "dense_layers" in given:
         parameters["dense_layers"] = _layers(given["dense_layers"])
-    for kind in ("ball", "directed"):
-        if getattr(arguments, kind):
-            parameters["probing"] = {"kind": kind, "amount": getattr(arguments, kind)}
+    parameters |= _probing(arguments)
     if arguments.no_centring:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
@@ -104,8 +119,18 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     try:
         return DecodeConfig.model_validate(data)
     except ValidationError as error:
-        kind = parameters.get("probing", {}).get("kind", "probing")
-        raise ValueError(re.sub(r"^probing(\.amount)?:", f"{kind}:", one_line(error))) from error
+        raise ValueError(_named_line(error, parameters)) from error
+
+
+def _probing(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = ((kind, getattr(arguments, kind)) for kind in ("ball", "directed"))
+    return next(({"probing": {"kind": kind, "amount": amount}} for kind, amount in given if amount), {})
+
+
+def _named_line(error: ValidationError, parameters: dict[str, Any]) -> str:
+    """The error's first problem, by the option's name."""
+    kind = parameters.get("probing", {}).get("kind", "probing")
+    return re.sub(r"^probing(\.amount)?:", f"{kind}:", one_line(error))
 
 
 def require_device(device: str) -> None:

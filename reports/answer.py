@@ -86,8 +86,8 @@ def settings(trial: Trial | None) -> list[tuple[str, str]]:
     """The values to set, in the words of the config; those that the method does not have are left out."""
     if trial is None:
         return []
-    names = ("method", "K", "L", "min_hits", "ball", "sink", "window", "dense_layers", "seed")
-    execution = ("batch_size", "threads", "isa", "pinning", "store_format")
+    names = ("method", "K", "L", "min_hits", "probing", "sink", "window", "dense_layers", "seed")
+    execution = ("batch_size", "threads", "isa", "pinning", "store_format", "attend_with")
     pairs = ((name, getattr(trial, name)) for name in names + execution)
     return [(name.replace("_", " "), figure(value)) for name, value in pairs if value is not None]
 

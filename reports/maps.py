@@ -11,7 +11,7 @@ QUANTITIES = {
     "density": ("Density", percent, True),
     "tokens_per_s": ("Tokens/s", figure, False),
 }
-BALLS = ("circle", "square", "diamond")
+SYMBOLS = {"ball": "square", "directed": "diamond"}
 ENOUGH = 4
 
 
@@ -22,12 +22,12 @@ def k_l_maps(study: Study) -> list[dict]:
 
 
 def fastest_a_cell(trials) -> list[Trial]:
-    """Complete trials with K and L, the fastest of those with the same K, L, ball and min_hits."""
+    """Complete trials with K and L, the fastest of those with the same K, L, probing and min_hits."""
     cells: dict[tuple, Trial] = {}
     for trial in trials:
         if trial.status != "complete" or not trial.K or not trial.L:
             continue
-        cell = (trial.K, trial.L, trial.ball, trial.min_hits)
+        cell = (trial.K, trial.L, trial.probing, trial.min_hits)
         if cell not in cells or (trial.tokens_per_s or 0) > (cells[cell].tokens_per_s or 0):
             cells[cell] = trial
     return list(cells.values())
@@ -48,7 +48,7 @@ def _map(key: str, points: list[Trial]) -> dict | None:
         "hovertext": [f"{title}: {words(v)}<br>{hover(t)}" for t, v in zip(known, values, strict=True)],
         "marker": {
             "size": 19, "color": shades, "cmin": low, "cmax": high, "line": {"width": 1, "color": "--ground"},
-            "symbol": [BALLS[min(int(t.ball or 0), len(BALLS) - 1)] for t in known],
+            "symbol": [SYMBOLS.get((t.probing or "").split(" ")[0], "circle") for t in known],
             "colorscale": [[0, "--map-low"], [1, "--map-high"]], "showscale": True,
             "colorbar": {"thickness": 8, "len": 0.9, "outlinewidth": 0, "tickvals": marks,
                          "ticktext": [words(10**m if logarithmic else m) for m in marks]},

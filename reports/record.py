@@ -34,7 +34,7 @@ class Trial:
     K: Number = None
     L: Number = None
     min_hits: Number = None
-    ball: Number = None
+    probing: Text = None
     sink: Number = None
     window: Number = None
     dense_layers: Text = None
@@ -44,6 +44,7 @@ class Trial:
     isa: Text = None
     pinning: Text = None
     store_format: Text = None
+    attend_with: Text = None
     kl: Number = None
     kl_low: Number = None
     kl_high: Number = None

@@ -36,6 +36,7 @@ def why_not(s: Sizes, threads: int) -> str | None:
     for holds, reason in (
         (s.batch == 1, "requests of a batch share one store here, which it cannot"),
         (s.min_hits == 2, "its min_hits is 2"),
+        (s.probing.kind == "none", "it visits the query's own buckets only"),
         (s.K <= 15, "its codes are 16-bit with a sign, so K is at most 15"),
         (s.dtype == torch.bfloat16, "its keys are bfloat16"),
         (s.head_dim % 32 == 0, "its head_dim is a multiple of 32"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from truffle.autotune import host_timing
 from truffle.autotune.host_timing import HostTimer
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.quantise import as_stored
-from truffle.model.config import DecodeConfig, Execution, LshParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
 
 
 def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
@@ -27,3 +28,31 @@ def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
     assert torch.equal(held["int8"].keys_and_values[0], keys)
     assert torch.equal(held["int8"].store.keys, as_stored(keys, torch.int8))
     assert not torch.equal(held["int8"].segments[0].ids.int(), held["bfloat16"].segments[0].ids.int())
+
+
+def test_probing_and_the_fused_operation_are_timed_as_configured(monkeypatch):
+    monkeypatch.setattr("truffle.autotune.host_timing.layers_beyond_cache", lambda memory_bytes: 1)
+    timed, interleaved_s = [], host_timing.interleaved_s
+
+    def watched(calls, seconds):
+        timed.append(tuple(calls))
+        return interleaved_s(calls, seconds)
+
+    monkeypatch.setattr(host_timing, "interleaved_s", watched)
+    timer, fractions = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0), []
+    for probing, fused in (("none", False), ("ball 1", True), ("directed 16", False), ("directed 16", True)):
+        config = DecodeConfig(
+            parameters=LshParameters(K=6, L=20, probing=Probing.named(probing)),
+            implementations={"retrieve_attend": "auto"} if fused else {},
+        )
+        found = timer.measure(config, threads=1, seconds=0.01)
+        assert found.attend_s > 0
+        assert (found.retrieve_s > 0) == (len(timed[-1]) > 1)
+        fractions.append(found.sampled_fraction)
+    assert timed == [
+        ("retrieve", "sparse_attend"),
+        ("retrieve_attend",),
+        ("direct_probes", "retrieve", "sparse_attend"),
+        ("direct_probes", "retrieve_attend"),
+    ]
+    assert fractions[0] < fractions[1] < fractions[2] == fractions[3]

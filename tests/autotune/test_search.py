@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.autotune.fakes import Accuracy, Throughput, space
+from truffle.autotune.record import describe
 from truffle.autotune.search import Search
 from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
 
@@ -29,7 +30,8 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
         ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120),
         ("paper", 10, 170), ("paper", 10, 220), ("paper", 11, 300),
     ]  # fmt: skip
-    assert all((r.threads, r.store_format) == (4, "bfloat16") for r in done[:6])
+    plain = (4, "bfloat16", "none", "retrieve + sparse_attend")
+    assert all((r.threads, r.store_format, r.probing, r.attend_with) == plain for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]
 
 
@@ -70,11 +72,29 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     found = search(tmp_path / "s", accuracy=accuracy)
     found.run(25, 60)
     assert len(accuracy.measured) == len(set(accuracy.measured))
-    settings = [(r.K, r.L, r.min_hits, r.threads, r.batch_size, r.store_format) for r in complete(found)]
+    names = ("K", "L", "min_hits", "probing", "threads", "batch_size", "pinning", "store_format", "attend_with")
+    settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
     assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
     assert all(found._space.config_of(r).execution.store_format == r.store_format for r in complete(found))
     assert all(r.label.endswith(", int8") == (r.store_format == "int8") for r in complete(found))
+
+
+def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_record(tmp_path):
+    accuracy = Accuracy()
+    found = search(tmp_path / "s", accuracy=accuracy)
+    found.run(40, 60)
+    done = complete(found)
+    assert {r.probing.split()[0] for r in done} == {"none", "ball", "directed"}
+    assert {r.attend_with for r in done} == {"retrieve + sparse_attend", "retrieve_attend"}
+    for r in done:
+        config = found._space.config_of(r)
+        assert describe(config) == {name: getattr(r, name) for name in describe(config)}
+        assert config.parameters.probing.name == r.probing
+        assert (f", {r.probing}" in r.label) == (r.probing != "none")
+        assert config.fused == (r.attend_with == "retrieve_attend")
+    probed = {(r.K, r.L, r.min_hits, r.probing, r.store_format) for r in done}
+    assert len(accuracy.measured) == len(probed), "accuracy is that of the parameters, whichever operations attend"
 
 
 def test_a_failed_trial_is_a_record_and_the_search_goes_on(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,33 @@ def test_a_fused_operation_competes_with_the_two_it_replaces(tmp_path):
     assert frame.bytes_moved.nunique() == frame.samples.nunique() == 1
 
 
+def test_probed_steps_read_more_and_say_so(tmp_path):
+    found = {}
+    for probing in ([], ["--ball", "1"], ["--directed", "4"]):
+        file = tmp_path / f"{len(found)}.json"
+        options = ["--impl", "cpu_native,cpu_native fused", "--seconds", "0.05", "--json", str(file)]
+        assert main(["op", "retrieve+sparse_attend", *SMALL, *probing, *options]) == 0
+        frame = read_records(file)
+        assert (frame.gate == "passed").all()
+        found[frame.probing[0]] = frame.sampled_fraction[0]
+    assert list(found) == ["none", "ball 1", "directed 4"]
+    assert found["none"] < min(found["ball 1"], found["directed 4"])
+
+
+def test_probes_that_fail_their_gate_fail_the_step(tmp_path, monkeypatch):
+    right = registry.get("direct_probes", "cpu_native")
+
+    def wrong(margins, query_codes, log_u, *, min_hits=2, threads=1, isa="auto", pinning="none"):
+        right.function(margins, query_codes, log_u, min_hits=min_hits)
+        log_u -= 1.0
+
+    monkeypatch.setitem(registry._registered, ("direct_probes", "cpu_native"), replace(right, function=wrong))
+    file = tmp_path / "op.json"
+    options = ["--impl", "cpu_native,cpu_native fused", "--directed", "4", "--seconds", "0.05", "--json", str(file)]
+    assert main(["op", "retrieve+sparse_attend", *SMALL, *options]) == 0
+    assert [gate.split(":")[0] for gate in read_records(file).gate] == ["failed", "failed"]
+
+
 def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
     right = registry.get("retrieve", "cpu_numba")
 
@@ -88,6 +116,7 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["op", "retrieve", "--impl", "nope", *SMALL], "impl: expected one of reference"),
         (["op", "retrieve", "--K", "17"], "K: expected 1 to 16, got 17"),
         (["op", "retrieve", "--heads", "5", "--kv-heads", "2"], "heads: expected a multiple of kv_heads = 2, got 5"),
+        (["op", "retrieve", "--directed", "9", "--K", "3"], "directed: expected less than 2^K = 8, got 9"),
         (["op", "retrieve", "--threads", "0", *SMALL], "threads: expected at least 1, got 0"),
         (["op", "retrieve", "--batch", "2,0", *SMALL], "batch: expected at least 1, got 0"),
         (["decode", "--workload", "nope@1k"], "workload: expected MODEL@CONTEXT"),
@@ -98,7 +127,7 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["accuracy", "--temperature", "-3"], "temperature: expected at least 0, got -3.0"),
         (["accuracy", "--isa", "avx9000"], "isa: expected one of scalar"),
         (["op", "retrieve", "--isa", "avx9000", *SMALL], "isa: expected one of scalar"),
-        (["accuracy", "--ball", "5"], "ball: Input should be less than or equal to 3, got 5"),
+        (["accuracy", "--ball", "5"], "ball: expected 1 to 3 where kind is 'ball', got 5"),
         (["accuracy", "--ball", "-1"], "ball: Input should be greater than or equal to 0, got -1"),
         (["accuracy", "--ball", "2", "--K", "2"], "ball: expected less than K = 2, got 2"),
         (["accuracy", "--ball", "1", "--method", "streaming"], "ball: Extra inputs are not permitted"),

@@ -16,6 +16,7 @@ from truffle.bench.magicpig import extensions, gate
 from truffle.bench.records import read_records
 from truffle.bench.step import OP
 from truffle.kernels import registry
+from truffle.model.config import Probing
 
 SIZES = Sizes(context=600, heads=4, kv_heads=2, head_dim=64, K=6, L=20)
 SMALL = ["--context", "600", "--heads", "4", "--kv-heads", "2", "--head-dim", "64", "--K", "6", "--L", "20"]
@@ -117,6 +118,7 @@ def test_another_number_of_threads_is_refused(install):
         ({"batch": 2}, "share one store"),
         ({"min_hits": 1}, "min_hits is 2"),
         ({"K": 16}, "K is at most 15"),
+        ({"probing": Probing(kind="ball", amount=1)}, "own buckets only"),
         ({"dtype": torch.float32}, "bfloat16"),
         ({"head_dim": 80}, "multiple of 32"),
         ({"context": 1 << 24}, "32-bit sizes"),

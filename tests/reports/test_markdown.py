@@ -26,7 +26,7 @@ def test_markdown_holds_together(record):
     lines = markdown(parse(record)).splitlines()
     assert lines[2].startswith("Made-up figures")
     assert "- KL against dense: **0.0266** (0.0218 to 0.0322 at 95\u00a0%, limit 0.0310, proxy model)" in lines
-    assert "Settings: method lsh · K 12 · L 45 · min hits 2 · ball 1 · sink 4" in "\n".join(lines)
+    assert "Settings: method lsh · K 12 · L 45 · min hits 2 · probing ball 1 · sink 4" in "\n".join(lines)
     assert (
         "| lsh (10, 150) | default | 39.7 | 36.9 to 42.1 | 0.0310 | 0.0262 to 0.0364 | 2.10\u00a0% | estimated |  |"
         in lines
