@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from truffle.kernels import registry
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.planes import hyperplanes, probe_masks
+from truffle.kernels.quantise import as_stored
 from truffle.kernels.retrieve.contract import build_segments
 from truffle.kernels.sparse_attend.contract import LSE_ABSOLUTE, RELATIVE_RMS
 from truffle.kernels.store import Store
@@ -89,7 +90,7 @@ class Chain:
         elif s.contents == "one bucket":
             keys = keys[:, :1].expand(-1, n, -1)
         elif s.contents == "centred":
-            center = self.center[b] = center.to(self.dtype).float()
+            center = self.center[b] = as_stored(center[:, None], s.dtype)[:, 0].float()
             keys = torch.where(torch.rand(n, 1, generator=self.generator) < 0.5, center[:, None], keys)
         elif s.contents in ("zero", "overflowing"):
             keys = keys * (0.0 if s.contents == "zero" else 1e20)
