@@ -6,7 +6,7 @@ namespace truffle {
 namespace {
 
 // Found rows that are asked for while the search goes on; more could push the first out of the second-level cache.
-constexpr int64_t MOST_ASKED = 512;
+constexpr int64_t MOST_ASKED = 2000;
 
 bool any_nan(const Portion& portion, int64_t d) {
     bool nan = false;
