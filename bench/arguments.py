@@ -71,7 +71,8 @@ class LayerData:
         other = LayerData(self.sizes, self._threads)
         segments = [replace(part, offsets=elsewhere(part.offsets), ids=elsewhere(part.ids)) for part in self.segments]
         shared = {"keys_and_values": self.keys_and_values, "center": self.center}
-        other.__dict__ |= {**shared, "store": replace(self.store, rows=elsewhere(self.store.rows)), "segments": segments}
+        store = replace(self.store, rows=elsewhere(self.store.rows))
+        other.__dict__ |= {**shared, "store": store, "segments": segments}
         return other
 
     @property

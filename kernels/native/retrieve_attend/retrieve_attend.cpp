@@ -99,8 +99,7 @@ class Work {
     }
 
     void search_head(const Step& step) {
-        const StoreView& store = call_.queries.stores[step.group->row() / call_.from.H];
-        step.group->search_head(call_.from, store, call_.queries.d, step.head, [this](int64_t found) {
+        step.group->search_head(call_.from, step.head, [this](int64_t found) {
             constexpr int64_t least = 256, most = 4096;
             return std::clamp<int64_t>(found * int64_t(used_) / (8 * threads_), least, most);
         });
