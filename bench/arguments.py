@@ -12,6 +12,7 @@ import torch
 from truffle.bench import synthetic
 from truffle.kernels import registry
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
+from truffle.kernels.memory import allocate
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
@@ -73,9 +74,10 @@ class LayerData:
     def copied(self) -> LayerData:
         """Another layer with the same contents elsewhere in memory."""
         other = LayerData(self.sizes, self._threads)
-        segments = [replace(part, offsets=part.offsets.clone(), ids=part.ids.clone()) for part in self.segments]
-        shared = {"keys_and_values": self.keys_and_values, "center": self.center}
-        other.__dict__ |= {**shared, "store": replace(self.store, rows=self.store.rows.clone()), "segments": segments}
+        segments = [replace(part, offsets=elsewhere(part.offsets), ids=elsewhere(part.ids)) for part in self.segments]
+        shared = {"keys_and_values": self.keys_and_values, "center": self.center, "probes": self.probes}
+        store = replace(self.store, rows=elsewhere(self.store.rows))
+        other.__dict__ |= {**shared, "store": store, "segments": segments}
         return other
 
     @property
@@ -242,3 +244,8 @@ class LayerData:
         if found is None:
             raise KeyError(f"no arguments at workload size for operation {op!r}")
         return found
+
+
+def elsewhere(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in memory as stores and tables have it."""
+    return allocate(tensor.shape, tensor.dtype).copy_(tensor)

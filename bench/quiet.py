@@ -13,8 +13,8 @@ _POLL_S, _LONGEST_S = 0.002, 1.0
 def wait_until_quiet() -> None:
     """Return when no other thread of this process runs, after a second at most.
 
-    OpenMP's threads go on spinning after a call, 20 ms and more where a pause takes the processor long, on cores that
-    the next call needs.
+    OpenMP's threads go on spinning after a call, on cores that the next call needs: for 8 ms on one machine and for
+    more than a second on another, whose host makes a pause long. GOMP_SPINCOUNT=20000 ends it in time.
     """
     end = time.monotonic() + _LONGEST_S
     time.sleep(_POLL_S)

@@ -12,7 +12,7 @@
 namespace truffle {
 namespace {
 
-constexpr int64_t AHEAD = 8;  // buckets on their way while one is walked
+constexpr int64_t AHEAD = 16;  // buckets on their way while one is walked
 
 struct Bucket {
     const uint16_t* ids;
@@ -44,9 +44,8 @@ void find_buckets(const Search& task, Bucket* buckets) {
     }
 }
 
-void prefetch(const Bucket& bucket) {
-    const char* from = reinterpret_cast<const char*>(bucket.ids);
-    for (int64_t at = 0; at < 2 * bucket.size + 62; at += 64) __builtin_prefetch(from + at);
+void prefetch(const Bucket& bucket, bool far) {
+    ask_for(reinterpret_cast<const char*>(bucket.ids), 2 * bucket.size + 62, far);
 }
 
 // How many of `size` ascending ids are below `bound`, without a branch that could be guessed wrong.
@@ -73,10 +72,11 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
     const Counter before = Counter(task.min_hits - 1), most = std::numeric_limits<Counter>::max();
     const int64_t probes = task.L * task.P;
     memset(hits + task.first, 0, (task.last - task.first) * sizeof(Counter));
-    int64_t size = 0, asked = 0;
-    for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i]);
+    const bool far = far_prefetch();
+    int64_t size = 0;
+    for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i], far);
     for (int64_t i = 0; i < probes; ++i) {
-        if (i + AHEAD < probes) prefetch(buckets[i + AHEAD]);
+        if (i + AHEAD < probes) prefetch(buckets[i + AHEAD], far);
         const Bucket bucket = narrowed(task, buckets[i]);
         for (int64_t j = 0; j < bucket.size; ++j) {
             uint16_t id = bucket.ids[j];
@@ -85,8 +85,6 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
             size += seen == before;
             hits[id] = Counter(seen + (seen != most));
         }
-        for (const FoundRows& rows = task.rows; asked < size && asked < rows.most; ++asked)
-            ask_for(rows.first + found[asked] * rows.row_bytes, rows.used, true);
     }
     return size;
 }

@@ -9,19 +9,12 @@ namespace truffle {
 
 constexpr int64_t SEGMENT = 65'536;  // what a 16-bit id can name
 
-// Rows of a segment to ask for as soon as they are found, the first `most` of them.
-struct FoundRows {
-    const char* first = nullptr;  // of the segment
-    int64_t row_bytes = 0, used = 0, most = 0;
-};
-
 struct Search {
     const SegmentView* segment;
     int64_t head;           // of the keys
     const uint16_t* codes;  // [L, P], the buckets to visit
     int64_t L, P, min_hits;
     int64_t first, last;  // ids to find are in [first, last)
-    FoundRows rows{};
 };
 
 // Ids in a segment, in memory of the calling thread that its next search reuses.
@@ -36,7 +29,7 @@ inline Search search_of(const Collisions& from, int64_t row, const SegmentView& 
     const int64_t head = row % from.H / (from.H / segment.heads);
     const uint16_t* codes = from.query_codes + row * from.L * from.P;
     return {&segment, head, codes, from.L, from.P, from.min_hits, segment.n * piece / pieces,
-            segment.n * (piece + 1) / pieces, {}};
+            segment.n * (piece + 1) / pieces};
 }
 
 // Into how many ranges segments are cut so that there is work for all threads: 1 where heads and segments suffice.

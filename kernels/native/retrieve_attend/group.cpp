@@ -5,9 +5,6 @@
 namespace truffle {
 namespace {
 
-// Found rows that are asked for while the search goes on; more could push the first out of the second-level cache.
-constexpr int64_t MOST_ASKED = 512;
-
 bool any_nan(const Portion& portion, int64_t d) {
     bool nan = false;
     for (const State& state : portion.states) {
@@ -32,14 +29,9 @@ void Group::begin(int64_t row, int64_t heads, const SegmentView& segment, int64_
     cut_ = taken_ = 0;
 }
 
-void Group::find(const Collisions& from, const StoreView& store, int64_t d, int64_t h) {
-    Search task = search_of(from, row_ + h, *segment_, piece_, pieces_);
+void Group::find(const Collisions& from, int64_t h) {
+    const Found found = search(search_of(from, row_ + h, *segment_, piece_, pieces_));
     const int64_t start = segment_->start;
-    if (heads_ == 1 && start + segment_->n <= store.length) {
-        const RowLayout at(d, element_bytes(store.format));
-        task.rows = {store.head(task.head) + start * store.row_bytes, store.row_bytes, at.used, MOST_ASKED};
-    }
-    const Found found = search(task);
     found_[h].resize(found.count);
     for (int64_t i = 0; i < found.count; ++i) found_[h][i] = int32_t(start + found.ids[i]);
 }

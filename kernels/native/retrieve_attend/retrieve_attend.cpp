@@ -43,8 +43,9 @@ std::vector<Place> places_of(const Collisions& from, int64_t pieces) {
     return places;
 }
 
-// Searches in turn; who ends one attends to what it found, while its rows are near, and who finds no more to search
-// for helps the others.
+// Searches in turn, a few heads of a key/value head at a time: they visit other buckets of the same tables, whose pages
+// the processor then still knows. Who ends them attends to what they found, and who finds no more to search for helps
+// the others.
 class Work {
   public:
     Work(const RetrieveAttend& call, Isa isa, int threads, std::vector<Group>& groups)
@@ -57,11 +58,12 @@ class Work {
             for (int64_t h = 0; h < at.heads; ++h) searches_.push_back({&group, h});
         }
         searching_ = int64_t(searches_.size());
+        at_a_time_ = std::clamp<size_t>(searches_.size() / threads, 1, MOST_HEADS);
     }
 
     void run() {
         try {
-            while (!failed_ && search_one()) continue;
+            while (!failed_ && search_some()) continue;
             while (!failed_ && (attend_any() || searching_ > 0)) continue;
         } catch (...) {
             failed_ = true;
@@ -89,18 +91,19 @@ class Work {
         int64_t head;
     };
 
-    bool search_one() {
-        const size_t place = next_.fetch_add(1);
-        if (place >= searches_.size()) return false;
-        auto [group, head] = searches_[place];
-        const StoreView& store = call_.queries.stores[group->row() / call_.from.H];
-        group->search_head(call_.from, store, call_.queries.d, head, [this](int64_t found) {
+    bool search_some() {
+        const size_t first = next_.fetch_add(at_a_time_), end = std::min(first + at_a_time_, searches_.size());
+        for (size_t i = first; i < end; ++i) search_head(searches_[i]);
+        for (size_t i = first; i < end; ++i) attend_all(*searches_[i].group);
+        return first < end;
+    }
+
+    void search_head(const Step& step) {
+        step.group->search_head(call_.from, step.head, [this](int64_t found) {
             constexpr int64_t least = 256, most = 4096;
             return std::clamp<int64_t>(found * int64_t(used_) / (8 * threads_), least, most);
         });
         --searching_;
-        attend_all(*group);
-        return true;
     }
 
     bool attend_all(Group& group) {
@@ -122,6 +125,7 @@ class Work {
     std::vector<Group>& groups_;
     size_t used_ = 0;
     std::vector<Step> searches_;
+    size_t at_a_time_;
     std::atomic<size_t> next_{0};
     std::atomic<int64_t> searching_{0};
     std::atomic<bool> failed_{false};
