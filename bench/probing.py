@@ -49,10 +49,10 @@ def layer_samples(run: DenseRun, p: LshParameters = LshParameters()) -> Iterator
             continue
         q = torch.cat([step[layer].q for step in run.steps]).float()
         end = keys.shape[1] - p.window
-        middle = [x[:, p.sink : end].bfloat16().contiguous() for x in (keys, values)]
+        inner_keys, inner_values = (x[:, p.sink : end].bfloat16().contiguous() for x in (keys, values))
         outside = [torch.cat([x[:, : p.sink], x[:, end:]], dim=1) for x in (keys, values)]
         exact, rest = _attend(q, keys, values)[0], _attend(q, *outside)
-        yield LayerSample(layer, p.sink + p.window, q, *middle, exact, rest)
+        yield LayerSample(layer, p.sink + p.window, q, inner_keys, inner_values, exact, rest)
 
 
 def _attend(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> Attended:

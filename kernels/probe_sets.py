@@ -20,7 +20,7 @@ def probe_sets(K: int, probes: int) -> np.ndarray:
     """
     sets: list[tuple[int, ...]] = [()]
     rows = [(0, 0, 0)]
-    index = {(): 0}
+    index: dict[tuple[int, ...], int] = {(): 0}
     for parent in sets:  # grows meanwhile
         for child in _children(parent, K):
             if _dominated(child[::-1], K) <= probes:

@@ -33,7 +33,8 @@ def direct_probes(
 def _nearest(squares: list[float], probes: int) -> list[int]:
     """XOR masks of the sets with the least sum of squares: a set's successors move its last bit on, or add one."""
     order = sorted(range(len(squares)), key=squares.__getitem__)
-    masks, heap = [0], [(squares[order[0]], (0,))]
+    masks = [0]
+    heap: list[tuple[float, tuple[int, ...]]] = [(squares[order[0]], (0,))]
     while len(masks) < probes:
         score, bits = heapq.heappop(heap)
         masks.append(sum(1 << order[bit] for bit in bits))

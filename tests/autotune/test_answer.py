@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from tests.autotune.fakes import record, space
+from truffle.autotune import outputs
 from truffle.autotune.answer import best_feasible, decide, front
 from truffle.autotune.baselines import Baseline, exact_baselines, fastest
 from truffle.autotune.confirm import ROUNDS, confirm
@@ -124,3 +125,18 @@ def test_larger_batches_that_no_longer_fit_the_card_are_tried_with_offloading():
     shared = next(way for way in ways if "attended on the CPU" in way.name)
     assert shared.fits
     assert shared.batch_size > next(way for way in ways if way.name == "all on the GPU").batch_size
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"attend_with": "retrieve + sparse_attend"}, {"retrieve", "sparse_attend"}),
+        ({"attend_with": "retrieve_attend", "probing": "ball 1"}, {"retrieve_attend"}),
+        ({"attend_with": "retrieve_attend", "probing": "directed 8"}, {"direct_probes", "retrieve_attend"}),
+    ],
+)
+def test_a_tuned_config_names_what_it_was_measured_with(settings, named):
+    config = outputs._config(record(1, 0.01, 9.0, pinning="none", **settings), EXACT, space())
+    assert set(config.implementations) == {"hash_codes", "build_tables"} | named
+    assert config.fused == ("retrieve_attend" in named)
+    assert config.parameters.probing.name == settings.get("probing", "none")
