@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 WARM_UP_CALLS = 2
+TURN_CALLS = 4
 
 
 def interleaved_s(
@@ -17,10 +18,12 @@ def interleaved_s(
     settle: Callable[[], object] = lambda: None,
     min_rounds: int = 5,
 ) -> dict[str, list[float]]:
-    """Durations in seconds of each contender, one a round, until `seconds` are spent.
+    """Durations in seconds of each contender, a few a round, until `seconds` are spent.
 
-    A round calls every contender once, in an order drawn anew: fixed orders alias with periodic preemption.
-    Contenders that launch work elsewhere must wait for it themselves; `settle` is called before each, untimed.
+    In a round every contender has a turn, in an order drawn anew: fixed orders alias with periodic preemption. A turn
+    is `settle` and one call, both untimed, then TURN_CALLS timed ones: a decoder's layers follow one another, and a
+    call after a rest pays for cores that have gone to sleep. Contenders that launch work elsewhere must wait for it
+    themselves.
     """
     order = list(contenders)
     for call in contenders.values():
@@ -29,14 +32,19 @@ def interleaved_s(
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     shuffle = random.Random(0).shuffle
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples[order[0]]) < min_rounds:
+    while time.perf_counter() < end or len(samples[order[0]]) < min_rounds * TURN_CALLS:
         shuffle(order)
         for name in order:
             settle()
-            start = time.perf_counter()
             contenders[name]()
-            samples[name].append(time.perf_counter() - start)
+            samples[name] += [_duration_s(contenders[name]) for _ in range(TURN_CALLS)]
     return samples
+
+
+def _duration_s(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def layers_beyond_cache(layer_bytes: int) -> int:

@@ -12,7 +12,7 @@
 namespace truffle {
 namespace {
 
-constexpr int64_t AHEAD = 16;  // buckets on their way while one is walked
+constexpr int64_t AHEAD = 8;  // buckets on their way while one is walked
 
 struct Bucket {
     const uint16_t* ids;
@@ -44,9 +44,7 @@ void find_buckets(const Search& task, Bucket* buckets) {
     }
 }
 
-void prefetch(const Bucket& bucket, bool far) {
-    ask_for(reinterpret_cast<const char*>(bucket.ids), 2 * bucket.size + 62, far);
-}
+void prefetch(const Bucket& bucket) { ask_for(reinterpret_cast<const char*>(bucket.ids), 2 * bucket.size + 62, false); }
 
 // How many of `size` ascending ids are below `bound`, without a branch that could be guessed wrong.
 int64_t count_below(const uint16_t* ids, int64_t size, int64_t bound) {
@@ -72,11 +70,10 @@ int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t*
     const Counter before = Counter(task.min_hits - 1), most = std::numeric_limits<Counter>::max();
     const int64_t probes = task.L * task.P;
     memset(hits + task.first, 0, (task.last - task.first) * sizeof(Counter));
-    const bool far = far_prefetch();
     int64_t size = 0;
-    for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i], far);
+    for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i]);
     for (int64_t i = 0; i < probes; ++i) {
-        if (i + AHEAD < probes) prefetch(buckets[i + AHEAD], far);
+        if (i + AHEAD < probes) prefetch(buckets[i + AHEAD]);
         const Bucket bucket = narrowed(task, buckets[i]);
         for (int64_t j = 0; j < bucket.size; ++j) {
             uint16_t id = bucket.ids[j];
