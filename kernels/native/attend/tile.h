@@ -11,7 +11,7 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
-constexpr int TILE = 32;
+constexpr int TILE = 16;
 constexpr int KEYS = 4;  // rows a pass of dot products takes
 
 struct Bf16Rows {
