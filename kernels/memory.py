@@ -21,7 +21,7 @@ def allocate(shape: Sequence[int], dtype: torch.dtype, *, threads: int = 1, pinn
     From 2 MiB on its memory is a block of its own in huge pages, where the system has them, and new pages are
     touched first by `threads` in contiguous shares: on a NUMA machine they lie on the nodes of those threads. When
     the tensor and its views are gone the block is kept, and given without page faults to the next tensor that
-    needs as much; used and kept blocks never exceed the most that was used at once.
+    needs as much; used and kept blocks never exceed the most that was used at once since `release_memory`.
 
     Raises:
         MemoryError: the system has no such block.

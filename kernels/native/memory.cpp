@@ -105,6 +105,7 @@ class Pool {
         std::lock_guard turn(turns);
         size_t before = use_.kept;
         shrink(0);
+        most_ = use_.used;
         return before - use_.kept;
     }
 

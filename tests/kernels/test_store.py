@@ -86,5 +86,5 @@ def test_a_format_that_is_not_held_is_refused_by_store_and_operation():
     contract = registry.contract("sparse_attend")
     arguments = contract.arguments(contract.cases[0])
     arguments["stores"] = [replace(store, rows=store.rows.half()) for store in arguments["stores"]]
-    with pytest.raises(ArgumentError, match=r"stores\[0\]: expected bfloat16, float32 or int8 rows, got"):
+    with pytest.raises(ArgumentError, match=r"stores\[0\]: rows: expected dtype bfloat16 or float32 or int8, got"):
         registry.get("sparse_attend", "cpu_numba")(**arguments)
