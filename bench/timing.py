@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 WARM_UP_CALLS = 2
-TURN_CALLS = 4
+TURN_CALLS = 16
 
 
 def interleaved_s(

@@ -1,7 +1,5 @@
-"""retrieve in C++: one counter a key in the second-level cache, buckets prefetched, appends without branches.
-
-The code is the same for every instruction set.
-"""
+"""retrieve in C++: a byte a key counts its hits while buckets are prefetched; keys hit often enough are then found
+64 bytes at a time."""
 
 from __future__ import annotations
 

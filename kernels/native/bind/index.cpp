@@ -75,7 +75,7 @@ void bind_retrieve(const Tables& tables, const Array<const uint16_t, 4>& query_c
                    const std::string& pinning) {
     int64_t rows = query_codes.shape(0) * query_codes.shape(1), capacity = ids.shape(1);
     Threads team = expect_threads(threads, pinning);
-    require_isa(isa);
+    Isa level = require_isa(isa);
     expect_shape(ids, "ids", {rows, capacity});
     expect_shape(count, "count", {rows});
     TableViews views = views_of(tables, query_codes, min_hits);
@@ -86,7 +86,7 @@ void bind_retrieve(const Tables& tables, const Array<const uint16_t, 4>& query_c
     }
     Retrieve call{collisions_of(views, query_codes, min_hits), capacity, ids.data(), count.data()};
     nb::gil_scoped_release released;
-    retrieve(call, team);
+    retrieve(call, level, team);
 }
 
 }  // namespace

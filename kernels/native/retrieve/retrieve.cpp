@@ -14,7 +14,7 @@ struct Task {
 
 }  // namespace
 
-void retrieve(const Retrieve& call, Threads threads) {
+void retrieve(const Retrieve& call, Isa isa, Threads threads) {
     thread_local std::vector<Task> tasks;
     thread_local std::vector<int64_t> sizes;
     const Collisions& from = call.from;
@@ -33,10 +33,8 @@ void retrieve(const Retrieve& call, Threads threads) {
     const Task* task = tasks.data();
     int64_t* size = sizes.data();
     parallel(threads, tasks.size(), [&](int64_t t) {
-        Found found = search(task[t].search);
-        int32_t* ids = call.ids + task[t].row * call.capacity + task[t].room;
-        int32_t start = int32_t(task[t].search.segment->start);
-        for (int64_t i = 0; i < found.count; ++i) ids[i] = start + found.ids[i];
+        const Found found = search(task[t].search, isa);
+        memcpy(call.ids + task[t].row * call.capacity + task[t].room, found.ids, found.count * sizeof(int32_t));
         size[t] = found.count;
     });
     memset(call.count, 0, from.B * from.H * sizeof(int32_t));

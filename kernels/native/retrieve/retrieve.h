@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "isa.h"
 #include "team.h"
 
 namespace truffle {
@@ -31,6 +32,6 @@ struct Retrieve {
 };
 
 // Throws std::invalid_argument for a code without a bucket, or tables that point outside their segment.
-void retrieve(const Retrieve& call, Threads threads);
+void retrieve(const Retrieve& call, Isa isa, Threads threads);
 
 }  // namespace truffle

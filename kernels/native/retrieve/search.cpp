@@ -5,14 +5,15 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "prefetch.h"
-#include "scratch.h"
+#include "retrieve/collect.h"
 
 namespace truffle {
 namespace {
 
-constexpr int64_t AHEAD = 8;  // buckets on their way while one is walked
+constexpr int64_t AHEAD = 16;  // buckets on their way while one is walked
 
 struct Bucket {
     const uint16_t* ids;
@@ -25,23 +26,24 @@ struct Bucket {
 
 void find_buckets(const Search& task, Bucket* buckets) {
     const SegmentView& segment = *task.segment;
-    const int64_t probes = task.L * task.P, n = segment.n;
-    const int32_t* offsets = segment.offsets + task.head * segment.L * (segment.buckets + 1);
+    const int64_t entries = segment.buckets + 1, n = segment.n;
+    const int32_t* offsets = segment.offsets + task.head * segment.L * entries;
     const uint16_t* ids = segment.ids + task.head * segment.L * n;
-    auto entry = [&](int64_t i) { return offsets + i / task.P * (segment.buckets + 1) + task.codes[i]; };
-    for (int64_t i = 0; i < probes; ++i) {
-        if (task.codes[i] >= segment.buckets)
-            refuse("query_codes", "expected codes below " + std::to_string(segment.buckets) + ", got " +
-                                      std::to_string(task.codes[i]));
-        __builtin_prefetch(entry(i));
-    }
-    for (int64_t i = 0; i < probes; ++i) {
-        int64_t begin = entry(i)[0], end = entry(i)[1];
-        if (begin < 0 || end < begin || end > n)
-            refuse("tables", "expected ascending offsets from 0 to " + std::to_string(n) + ", got " +
-                                 std::to_string(begin) + " and " + std::to_string(end));
-        buckets[i] = {ids + i / task.P * n + begin, end - begin};
-    }
+    for (int64_t l = 0, i = 0; l < task.L; ++l)
+        for (int64_t end = i + task.P; i < end; ++i) {
+            if (task.codes[i] >= segment.buckets)
+                refuse("query_codes", "expected codes below " + std::to_string(segment.buckets) + ", got " +
+                                          std::to_string(task.codes[i]));
+            __builtin_prefetch(offsets + l * entries + task.codes[i]);
+        }
+    for (int64_t l = 0, i = 0; l < task.L; ++l, offsets += entries, ids += n)
+        for (int64_t end = i + task.P; i < end; ++i) {
+            const int64_t from = offsets[task.codes[i]], to = offsets[task.codes[i] + 1];
+            if (from < 0 || to < from || to > n)
+                refuse("tables", "expected ascending offsets from 0 to " + std::to_string(n) + ", got " +
+                                     std::to_string(from) + " and " + std::to_string(to));
+            buckets[i] = {ids + from, to - from};
+        }
 }
 
 void prefetch(const Bucket& bucket) { ask_for(reinterpret_cast<const char*>(bucket.ids), 2 * bucket.size + 62, false); }
@@ -64,26 +66,32 @@ Bucket narrowed(const Search& task, const Bucket& bucket) {
     return {bucket.ids + low, count_below(bucket.ids, bucket.size, task.last) - low};
 }
 
-// Appends every id on its `min_hits`-th hit. Counters saturate, so that no id is appended twice.
+// Adds one to the counter of every id in the buckets.
 template <class Counter>
-int64_t walk(const Search& task, const Bucket* buckets, Counter* hits, uint16_t* found) {
-    const Counter before = Counter(task.min_hits - 1), most = std::numeric_limits<Counter>::max();
+void count_hits(const Search& task, const Bucket* buckets, Counter* hits) {
     const int64_t probes = task.L * task.P;
-    memset(hits + task.first, 0, (task.last - task.first) * sizeof(Counter));
-    int64_t size = 0;
     for (int64_t i = 0; i < probes && i < AHEAD; ++i) prefetch(buckets[i]);
     for (int64_t i = 0; i < probes; ++i) {
         if (i + AHEAD < probes) prefetch(buckets[i + AHEAD]);
         const Bucket bucket = narrowed(task, buckets[i]);
-        for (int64_t j = 0; j < bucket.size; ++j) {
-            uint16_t id = bucket.ids[j];
-            Counter seen = hits[id];
-            found[size] = id;
-            size += seen == before;
-            hits[id] = Counter(seen + (seen != most));
-        }
+        for (int64_t j = 0; j < bucket.size; ++j) ++hits[bucket.ids[j]];
     }
-    return size;
+}
+
+int64_t collect(const Collect<uint8_t>& from, Isa isa) { return TRUFFLE_PICK(isa, collect_bytes)(from); }
+int64_t collect(const Collect<uint16_t>& from, Isa isa) { return TRUFFLE_PICK(isa, collect_words)(from); }
+
+template <class Counter>
+Found walk(const Search& task, const Bucket* buckets, Isa isa) {
+    thread_local std::vector<Counter> counters(SEGMENT + AT_A_TIME, 0);  // all zero between searches
+    thread_local std::vector<int32_t> ids(SEGMENT + AT_A_TIME);
+    count_hits(task, buckets, counters.data());
+    const int64_t start = task.segment->start;
+    const int64_t size = collect(
+        Collect<Counter>{counters.data(), SEGMENT, task.first, task.last, task.min_hits, start, ids.data()}, isa);
+    if (size < 0 || (size && ids[size - 1] >= start + task.last))
+        refuse("tables", "expected ids below " + std::to_string(task.segment->n) + " in the segment");
+    return {ids.data(), size};
 }
 
 }  // namespace
@@ -94,21 +102,13 @@ int64_t pieces_of(const Collisions& from, int threads) {
     return threads == 1 || searches == 0 ? 1 : std::max<int64_t>(1, 2 * threads / searches);
 }
 
-Found search(const Search& task) {
-    thread_local Scratch scratch;
-    const int64_t probes = task.L * task.P;
-    scratch.reserve(probes * sizeof(Bucket) + SEGMENT * 2 + (SEGMENT + 1) * 2 + 192);
-    Bucket* buckets = scratch.take<Bucket>(probes);
-    uint16_t* hits = scratch.take<uint16_t>(SEGMENT);
-    uint16_t* found = scratch.take<uint16_t>(SEGMENT + 1);
-    find_buckets(task, buckets);
-    bool narrow = task.min_hits <= std::numeric_limits<uint8_t>::max();
-    int64_t size = narrow ? walk(task, buckets, reinterpret_cast<uint8_t*>(hits), found)
-                          : walk(task, buckets, hits, found);
-    bool outside = size > task.last - task.first;
-    for (int64_t i = 0; i < size; ++i) outside |= found[i] < task.first || found[i] >= task.last;
-    if (outside) refuse("tables", "expected ids below " + std::to_string(task.segment->n) + " in the segment");
-    return {found, size};
+Found search(const Search& task, Isa isa) {
+    thread_local std::vector<Bucket> buckets;
+    buckets.resize(task.L * task.P);
+    find_buckets(task, buckets.data());
+    // A key is in one bucket of a table, and the probed ones are distinct: as many hits as tables at most.
+    return task.L <= std::numeric_limits<uint8_t>::max() ? walk<uint8_t>(task, buckets.data(), isa)
+                                                         : walk<uint16_t>(task, buckets.data(), isa);
 }
 
 }  // namespace truffle

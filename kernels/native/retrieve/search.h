@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "isa.h"
 #include "retrieve/retrieve.h"
 
 namespace truffle {
@@ -17,9 +18,9 @@ struct Search {
     int64_t first, last;  // ids to find are in [first, last)
 };
 
-// Ids in a segment, in memory of the calling thread that its next search reuses.
+// Rows of the store, ascending, in memory of the calling thread that its next search reuses.
 struct Found {
-    const uint16_t* ids;
+    const int32_t* ids;
     int64_t count;
 };
 
@@ -36,6 +37,6 @@ inline Search search_of(const Collisions& from, int64_t row, const SegmentView& 
 int64_t pieces_of(const Collisions& from, int threads);
 
 // Throws std::invalid_argument for a code without a bucket, or tables that point outside their segment.
-Found search(const Search& task);
+Found search(const Search& task, Isa isa);
 
 }  // namespace truffle

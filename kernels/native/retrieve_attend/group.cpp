@@ -29,11 +29,9 @@ void Group::begin(int64_t row, int64_t heads, const SegmentView& segment, int64_
     cut_ = taken_ = 0;
 }
 
-void Group::find(const Collisions& from, int64_t h) {
-    const Found found = search(search_of(from, row_ + h, *segment_, piece_, pieces_));
-    const int64_t start = segment_->start;
-    found_[h].resize(found.count);
-    for (int64_t i = 0; i < found.count; ++i) found_[h][i] = int32_t(start + found.ids[i]);
+void Group::find(const Collisions& from, int64_t h, Isa isa) {
+    const Found found = search(search_of(from, row_ + h, *segment_, piece_, pieces_), isa);
+    found_[h].assign(found.ids, found.ids + found.count);
 }
 
 int64_t Group::found() const {

@@ -29,8 +29,8 @@ class Group {
     // Searches for head h; the last of the heads to end cuts what was found into portions of about
     // keys(number found) keys.
     template <class Keys>
-    void search_head(const Collisions& from, int64_t h, Keys&& keys) {
-        find(from, h);
+    void search_head(const Collisions& from, int64_t h, Isa isa, Keys&& keys) {
+        find(from, h, isa);
         if (searching_.fetch_sub(1) == 1) cut(keys(found()));
     }
 
@@ -44,7 +44,7 @@ class Group {
     const Portion* end_portions() const { return portions_.data() + cut_.load(); }
 
   private:
-    void find(const Collisions& from, int64_t h);
+    void find(const Collisions& from, int64_t h, Isa isa);
     int64_t found() const;
     void cut(int64_t keys);
     void unite();

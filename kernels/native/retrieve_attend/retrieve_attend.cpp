@@ -99,7 +99,7 @@ class Work {
     }
 
     void search_head(const Step& step) {
-        step.group->search_head(call_.from, step.head, [this](int64_t found) {
+        step.group->search_head(call_.from, step.head, isa_, [this](int64_t found) {
             constexpr int64_t least = 256, most = 4096;
             return std::clamp<int64_t>(found * int64_t(used_) / (8 * threads_), least, most);
         });
