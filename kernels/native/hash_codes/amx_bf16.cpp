@@ -102,6 +102,13 @@ void multiply(const uint16_t* rows, const uint16_t* panel, int64_t depth, int te
     _tile_stored(3, sums + 16 * SIDE + 16, SIDE * 4);
 }
 
+// words[0] and words[stride] = which of 32 sums lie above their offsets.
+void take_signs(const float* sums, const float* offsets, uint16_t* words, int64_t stride) {
+    for (int64_t half = 0; half < 2; ++half)
+        words[half * stride] = _mm512_cmp_ps_mask(_mm512_loadu_ps(sums + 16 * half),
+                                                  _mm512_loadu_ps(offsets + 16 * half), _CMP_GT_OQ);
+}
+
 struct Pieces {
     uint16_t* rows;
     float *sums, *offsets;
@@ -150,14 +157,12 @@ void hash_block(const HashCodes& call, const HashBlock& block, const PackedPlane
     const int64_t size = planes.terms * panel_size(planes.depth);
     for (int64_t panel = 0; panel * SIDE < planes.columns; ++panel) {
         for (int64_t r = 0; r < centers; ++r) project_center(call, first + r, panel, at.offsets + r * SIDE);
+        int64_t r = 0, end = centers > 1 ? (first + 1) * call.n - block.first : rows;  // of those around center r
         for (int64_t i = 0; i < rows; i += SIDE) {
             multiply(at.rows + i * planes.depth, planes.panels.data() + panel * size, planes.depth, planes.terms, at.sums);
             for (int64_t j = 0; j < SIDE; ++j) {
-                const int64_t vector = block.first + (i + j < block.count ? i + j : block.count - 1);
-                const float* offset = at.offsets + (call.center ? vector / call.n - first : 0) * SIDE;
-                for (int64_t half = 0; half < 2; ++half)
-                    at.words[(2 * panel + half) * rows + i + j] = _mm512_cmp_ps_mask(
-                        _mm512_loadu_ps(at.sums + j * SIDE + 16 * half), _mm512_loadu_ps(offset + 16 * half), _CMP_GT_OQ);
+                if (i + j == end && r + 1 < centers) ++r, end += call.n;
+                take_signs(at.sums + j * SIDE, at.offsets + r * SIDE, at.words + 2 * panel * rows + i + j, rows);
             }
         }
     }
