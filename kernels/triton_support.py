@@ -1,33 +1,13 @@
-"""What the Triton kernels' callers share: scratch memory, and whether kernels are interpreted."""
+"""What the Triton kernels' callers share."""
 
-from __future__ import annotations
-
-import functools
 import os
 
 import torch
-import triton
+import triton.language as tl
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def workspace(device: torch.device, purpose: str, numbers: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Scratch of at least `numbers`, the same for all calls of one purpose on one stream, which follow one another.
-
-    It is never freed: a CUDA graph may hold its address. Sizes are powers of two, so all of a purpose together are
-    less than twice the largest.
-    """
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-    return _buffer(device, stream, purpose, triton.next_power_of_2(max(1, numbers)), dtype)
-
-
-@functools.cache
-def _buffer(device: torch.device, stream: int, purpose: str, numbers: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(numbers, dtype=dtype, device=device)
-
-
-def partial_states(device: torch.device, purpose: str, parts: int, rows: int, d: int) -> tuple[torch.Tensor, ...]:
-    """Scratch for attention over `parts` of the keys: out [parts, rows, d] and lse [parts, rows]."""
-    buffer = workspace(device, purpose, parts * rows * (d + 1))
-    outs, lses = buffer[: parts * rows * d], buffer[parts * rows * d : parts * rows * (d + 1)]
-    return outs.view(parts, rows, d), lses.view(parts, rows)
+def operand(dtype: torch.dtype) -> tl.dtype:
+    """What numbers of `dtype` are multiplied as: the interpreter cannot multiply bfloat16, which float32 holds."""
+    return tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32

@@ -13,7 +13,8 @@ import triton.language as tl
 from truffle.kernels.contract import Needs
 from truffle.kernels.merge_states.gpu_triton import merge_states
 from truffle.kernels.registry import implements
-from truffle.kernels.triton_support import INTERPRETED, partial_states
+from truffle.kernels.triton_support import operand
+from truffle.kernels.workspace import partial_states
 
 GROUP = 16  # query heads a program at most: the least rows a product on the tensor cores takes
 MOST_RUNS = 128
@@ -52,10 +53,9 @@ def tiling(dtype: torch.dtype, group: int, d: int) -> dict:
         "G": group,
         "D": d,
         "WIDE": max(16, triton.next_power_of_2(d)),
-        # The interpreter cannot multiply bfloat16.
-        "OPERAND": tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32,
+        "OPERAND": operand(dtype),
         "ROWS": GROUP,
-        "TOKENS": 64 if dtype == torch.bfloat16 else 32,
+        "TOKENS": 64 if dtype == torch.bfloat16 else 16,
         "num_warps": 4,
         "num_stages": 2,
     }

@@ -15,7 +15,8 @@ import triton.language as tl
 from truffle.kernels import plane_terms
 from truffle.kernels.contract import Needs
 from truffle.kernels.registry import implements
-from truffle.kernels.triton_support import INTERPRETED, workspace
+from truffle.kernels.triton_support import operand
+from truffle.kernels.workspace import workspace
 
 TILE_BYTES = 32 << 10  # of tokens
 BLOCK_BYTES = 16 << 10  # of planes; two are in flight
@@ -77,8 +78,7 @@ def tiling(dtype: torch.dtype, terms: int, K: int, d: int, n: int) -> dict:
         "D": d,
         "WIDE": wide,
         "TERMS": terms,
-        # The interpreter cannot multiply bfloat16; float32 holds the same numbers.
-        "OPERAND": tl.bfloat16 if dtype == torch.bfloat16 and not INTERPRETED else tl.float32,
+        "OPERAND": operand(dtype),
         "TOKENS": min(most, max(16, triton.next_power_of_2(n))),
         "PLANES": planes,
         "TABLES": planes // K,
