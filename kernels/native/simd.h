@@ -108,6 +108,16 @@ TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
 
 #endif
 
+// Keeps a product from being fused into a sum of which it is a term.
+TRUFFLE_INLINE Floats rounded(Floats x) {
+#if defined(__x86_64__)
+    asm("" : "+v"(x));
+#else
+    asm("" : "+m"(x));
+#endif
+    return x;
+}
+
 // to[i] = the sum of x[i], four at a time: together they cost little more than one.
 #if TRUFFLE_WIDTH > 4
 TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {

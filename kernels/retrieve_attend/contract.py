@@ -25,7 +25,7 @@ def arguments(case: Case) -> Arguments:
         keys, values = torch.randn(2, Hkv, sum(lengths), d, generator=generator)
         if s.get("special"):
             values[:, 0] = torch.inf
-        stores.append(Store.allocate(Hkv, sum(lengths) + 2, d, dtype).appended(keys, values, center[request]))
+        stores.append(Store.allocate(Hkv, sum(lengths) + 2, d, dtype).appended(keys, values))
     return {
         "q": torch.randn(B, H, d, generator=generator).to(attention.query_dtype(case)),
         "tables": found["tables"],

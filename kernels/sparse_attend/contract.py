@@ -36,8 +36,7 @@ def arguments(case: Case) -> Arguments:
             keys[:, 0] = 0.0
             keys[:, 1] = center[request] if center is not None else 0.0
             keys[:, 2] = q[request, 0] * 3
-        mean = center[request] if center is not None else torch.zeros(Hkv, d)
-        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values, mean))
+        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values))
     ids = torch.full((B * H, capacity), -1, dtype=torch.int32)
     count = torch.zeros(B * H, dtype=torch.int32)
     for row in range(B * H):
