@@ -45,9 +45,7 @@ def expect_whole_store(store: Store, name: str, device: torch.device = CPU) -> N
     store.__dict__["_whole"] = device
 
 
-def _matched(
-    held: Segment | Store, specs: dict[str, TensorSpec], name: str, device: torch.device
-) -> dict[str, int]:
+def _matched(held: Segment | Store, specs: dict[str, TensorSpec], name: str, device: torch.device) -> dict[str, int]:
     tensors = {field: getattr(held, field, None) for field in specs}
     try:
         sizes = match_tensors(specs, tensors)

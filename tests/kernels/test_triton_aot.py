@@ -13,6 +13,8 @@ from tests.kernels.triton_aot import CAPABILITIES, SHARED_BYTES, SPILLED_BYTES, 
 from truffle.kernels.dense_attend import gpu_triton as dense_attend
 from truffle.kernels.hash_codes import gpu_triton as hash_codes
 from truffle.kernels.merge_states import gpu_triton as merge_states
+from truffle.kernels.retrieve import gpu_triton as retrieve
+from truffle.kernels.sparse_attend import gpu_triton as sparse_attend
 
 BF16, F32 = torch.bfloat16, torch.float32
 KEYS, QUERIES = 98_304, 32  # tokens of a request: a prompt's keys, and the heads of one decoded token
@@ -74,3 +76,28 @@ def test_dense_attend(capability, dtype, group, d):
 def test_merge_states(capability, parts, d):
     pointers = dict.fromkeys(("p_outs", "p_lses", "p_out", "p_lse"), F32)
     fits(capability, Launch(merge_states.merge_kernel, pointers, merge_states.tiling(parts, d), {}))
+
+
+@pytest.mark.parametrize(("group", "probes", "per_word"), [(4, 1, 4), (3, 11, 2)])
+def test_retrieve(capability, group, probes, per_word):
+    constants = retrieve.tiling(group, (1 << 10) + 1, probes, per_word)
+    pointers = {"p_offsets": torch.int32, "p_ids": torch.uint16, "p_codes": torch.uint16, "p_hits": torch.int32}
+    pointers |= {"p_found": torch.int32, "p_count": torch.int32}
+    fits(capability, Launch(retrieve.count_hits, pointers, constants, {}, ("n", "words", "capacity")))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "q_dtype", "d", "by_law"),
+    [(BF16, BF16, 128, True), (BF16, BF16, 64, False), (F32, F32, 80, True), (BF16, BF16, 256, True),
+     (torch.int8, BF16, 128, True), (torch.int8, F32, 256, False)],
+)  # fmt: skip
+def test_sparse_attend(capability, dtype, q_dtype, d, by_law):
+    constants = sparse_attend.tiling(d) | {"GROUP": 4, "EACH": False}
+    pointers = dict.fromkeys(("p_scales", "p_center", "p_tables", "p_log_weight", "p_outs", "p_lses"), F32)
+    pointers |= {"p_q": q_dtype, "p_rows": dtype, "p_ids": torch.int32, "p_count": torch.int32}
+    absent = ["p_log_weight"] if by_law else ["p_center", "p_tables"]
+    absent += [] if dtype == torch.int8 else ["p_scales"]
+    constants |= dict.fromkeys(absent)
+    launch = Launch(sparse_attend.attend_sample, pointers, constants, {"scale": "fp32"}, ("width",))
+    compiled = fits(capability, launch)
+    assert "ld.global.v" in compiled.ptx or "ld.global.L1::evict_last.v" in compiled.ptx, "rows not read in vectors"
