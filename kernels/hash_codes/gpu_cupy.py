@@ -43,7 +43,7 @@ def hash_codes(
     tiles, groups = R * -(-n // (warps * 8 * own)), len(laid_out)
     each = -(-groups // min(groups, -(-BLOCKS // tiles)))
     offsets = None if center is None else workspace(x.device, "hash_codes", R * L * K)
-    with _here(x.device):
+    with torch.cuda.device_of(x), _stream(x.device):
         if offsets is not None:
             _launch(module, "project_centers", (-(-L * K // 256), R), 256, center, planes, offsets, L * K)
         grid = (tiles, -(-groups // each))
@@ -89,8 +89,8 @@ def _passed(argument: torch.Tensor | int | None) -> Any:
     return np.uint64(argument.data_ptr()) if isinstance(argument, torch.Tensor) else np.int32(argument)
 
 
-def _here(device: torch.device) -> Any:
-    """Launches go to torch's stream on this device."""
+def _stream(device: torch.device) -> Any:
+    """Torch's stream on this device, for CuPy to launch on."""
     import cupy
 
     return cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device.index)

@@ -16,7 +16,7 @@ from truffle.kernels.registry import implements
 from truffle.kernels.store import Segment
 from truffle.kernels.workspace import workspace
 
-BLOCK = 128  # ids a turn
+BLOCK = 256  # ids a turn
 
 
 @implements("retrieve", "gpu_triton", Needs(packages=("triton",), device="cuda", extra="gpu"))
