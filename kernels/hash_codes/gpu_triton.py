@@ -6,7 +6,7 @@ float32 plane is exactly the sum of three such. float32 tokens take three TF32 p
 Packing is a product too, of bits with powers of two, so that tables fill a block without padding K to a power of two.
 """
 
-# pyright: reportPossiblyUnboundVariable=false
+# pyright: reportPossiblyUnboundVariable=false, reportGeneralTypeIssues=false
 
 import torch
 import triton
