@@ -7,24 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import optuna
-import torch
 
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.memory import does_not_fit, memory, stored_row_bytes
 from truffle.autotune.record import APART, TrialRecord
 from truffle.autotune.target import Target
+from truffle.bench.calibration import expected_fraction
 from truffle.bench.decode import layer_kinds
-from truffle.bench.synthetic import COSINE_DEVIATION
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
-from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
 from truffle.model.config import FUSED, PAPER_DEFAULT, DecodeConfig, Execution, LshParameters, Probing
 
 PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
 K_RANGE, L_RANGE, MIN_HITS = (6, 13), (10, 320), (1, 2)
-MARGIN_DRAWS = 16
 PINNING = ("none", "cores")
 STORE_FORMATS = ("bfloat16", "int8")
 PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
@@ -131,26 +127,6 @@ class Space:
             f"would sample {fraction:.1%}: at most {bound:.2g} tokens/s by gathering alone; "
             f"exact attention does {fastest_exact:.2g}"
         )
-
-
-def expected_fraction(p: LshParameters) -> float:
-    """Sampled fraction of keys whose cosines are distributed as the calibrated ones, N(0, 0.1075)."""
-    z = np.linspace(-6, 6, 1201)
-    weights = np.exp(-(z**2) / 2)
-    included = _inclusion(p, COSINE_DEVIATION * z)
-    return float((weights * included).sum() / weights.sum())
-
-
-def _inclusion(p: LshParameters, cosine: np.ndarray) -> np.ndarray:
-    """u by cosine; where the query directs the probes, the mean over MARGIN_DRAWS queries."""
-    if p.probing.kind != "directed":
-        return np.exp(CollisionLaw(p.K, p.L, p.min_hits, p.probing.ball).log_inclusion(cosine))
-    margins = torch.randn(1, MARGIN_DRAWS, p.L, p.K, generator=torch.Generator().manual_seed(0))
-    codes = torch.empty(1, MARGIN_DRAWS, p.L, p.probing.amount, dtype=torch.uint16)
-    log_u = torch.empty(MARGIN_DRAWS, TABLE_CELLS + 1)
-    registry.get("direct_probes")(margins, codes, log_u, min_hits=p.min_hits)
-    place = (1 - np.arccos(np.clip(cosine, -1, 1)) / np.pi) * TABLE_CELLS
-    return np.mean([np.exp(np.interp(place, np.arange(TABLE_CELLS + 1), row)) for row in log_u.numpy()], axis=0)
 
 
 def thread_counts(usable: int) -> tuple[int, ...]:

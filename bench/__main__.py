@@ -48,6 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("threads", "batch"):
         op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
     add_probing_arguments(op)
+    op.add_argument(
+        "--sampled", type=float, metavar="SHARE",
+        help="share of the keys that the tables sample, by the keys' spread (that of MagicPIG's Table 9)",
+    )  # fmt: skip
+    op.add_argument("--wait-policy", choices=("park", "spin"), default="park", help="of the native threads (park)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
     op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")
     op.add_argument("--seconds", type=float, default=3.0, help="time an operation is sampled for (%(default)s)")

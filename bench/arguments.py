@@ -29,6 +29,7 @@ class Sizes:
 
     Attributes:
         dtype: of the store's rows.
+        deviation: of the cosines of queries and keys.
     """
 
     context: int
@@ -42,6 +43,7 @@ class Sizes:
     seed: int = 0
     dtype: torch.dtype = torch.bfloat16
     probing: Probing = PAPER_DEFAULT.probing
+    deviation: float = synthetic.COSINE_DEVIATION
 
     @property
     def given_dtype(self) -> torch.dtype:
@@ -88,7 +90,7 @@ class LayerData:
     @cached_property
     def keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor]:
         s = self.sizes
-        return synthetic.keys_and_values(s.kv_heads, s.context, s.head_dim, s.seed, s.given_dtype)
+        return synthetic.keys_and_values(s.kv_heads, s.context, s.head_dim, s.seed, s.given_dtype, s.deviation)
 
     @cached_property
     def center(self) -> torch.Tensor:
@@ -128,7 +130,7 @@ class LayerData:
     def queries(self, draw: int = 0) -> torch.Tensor:
         """Queries [B, H, d]; another draw gives others."""
         s = self.sizes
-        return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.given_dtype)
+        return synthetic.queries(s.batch, s.heads, s.head_dim, s.seed + 1 + draw, s.given_dtype, s.deviation)
 
     @cached_property
     def probes(self) -> Callable[[int], tuple[torch.Tensor, InclusionLaw]]:

@@ -22,10 +22,12 @@ def time_ops(arguments: argparse.Namespace) -> None:
     from truffle.bench.operation import time_operation
     from truffle.bench.records import write_records
     from truffle.kernels import isa
+    from truffle.kernels.waiting import set_wait_policy
 
     a = arguments
     _require_sizes(a)
     isa.resolve(a.isa)
+    set_wait_policy(a.wait_policy)
     wanted = {op: _chosen(op, a.impl) for op in a.ops.split(",")}
     card = device_bandwidth.measure(1.0)
     on_card = {"cuda": card.memory_copy_bytes_per_s.p50} if card else {}
@@ -36,7 +38,8 @@ def time_ops(arguments: argparse.Namespace) -> None:
             for op, names in wanted.items():
                 print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
                 peaks = on_card | {"cpu": _peak_bytes_per_s(op, threads)}
-                records += time_operation(op, names, data, threads, a.isa, a.seconds, peaks)
+                timed = time_operation(op, names, data, threads, a.isa, a.seconds, peaks)
+                records += [{**record, "wait_policy": a.wait_policy} for record in timed]
     show(operation_table(records))
     if a.json:
         write_records(a.json, records, a.command_line)
@@ -64,12 +67,16 @@ def _layer(a: argparse.Namespace) -> Any:
     import torch
 
     from truffle.bench.arguments import LayerData, Sizes
+    from truffle.bench.calibration import deviation_for
     from truffle.kernels import hardware
 
     dtype = getattr(torch, a.dtype)
     p = lsh_parameters(a, K=a.K, L=a.L, min_hits=a.min_hits)
     sizes = Sizes(a.context, a.heads, a.kv_heads, a.head_dim, p.K, p.L, p.min_hits, a.batch[0], a.seed, dtype)
-    return LayerData(replace(sizes, probing=p.probing), min(max(a.threads), hardware.detect().cpu.usable_cpus))
+    deviation = deviation_for(p, a.sampled, a.head_dim) if a.sampled is not None else sizes.deviation
+    return LayerData(
+        replace(sizes, probing=p.probing, deviation=deviation), min(max(a.threads), hardware.detect().cpu.usable_cpus)
+    )
 
 
 def _peak_bytes_per_s(op: str, threads: int) -> float:

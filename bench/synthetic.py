@@ -12,13 +12,18 @@ import torch
 COSINE_DEVIATION = 0.1075
 
 
-def spectrum(head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def largest_deviation(head_dim: int) -> float:
+    """Of the cosines that keys and queries of this kind can have."""
+    return (2.0 / head_dim) ** 0.5
+
+
+def spectrum(head_dim: int, deviation: float = COSINE_DEVIATION) -> tuple[torch.Tensor, torch.Tensor]:
     """Standard deviations of key and query coordinates, [d] each.
 
     For independent Gaussian keys and queries with variances ``1 ± a`` and ``1 ± b`` on the two halves of the
-    coordinates, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is COSINE_DEVIATION^2.
+    coordinates, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is deviation^2.
     """
-    product = COSINE_DEVIATION**2 * head_dim - 1.0
+    product = deviation**2 * head_dim - 1.0
     if abs(product) >= 1.0:
         raise ValueError(f"head_dim: expected one that allows the calibrated cosines (1 to 172), got {head_dim}")
     amount = abs(product) ** 0.5
@@ -30,11 +35,11 @@ def spectrum(head_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def keys_and_values(
-    kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype
+    kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float = COSINE_DEVIATION
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys around a common offset, and values, [Hkv, n, d] each."""
     generator = torch.Generator().manual_seed(seed)
-    deviations, _ = spectrum(head_dim)
+    deviations, _ = spectrum(head_dim, deviation)
     keys = torch.empty(kv_heads, n, head_dim, dtype=dtype)
     values = torch.empty_like(keys)
     for head in range(kv_heads):  # one head at a time: float32 for all of them would double the memory
@@ -44,8 +49,10 @@ def keys_and_values(
     return keys, values
 
 
-def queries(batch: int, heads: int, head_dim: int, seed: int, dtype: torch.dtype) -> torch.Tensor:
+def queries(
+    batch: int, heads: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float = COSINE_DEVIATION
+) -> torch.Tensor:
     """Independent queries, [B, H, d]."""
     generator = torch.Generator().manual_seed(seed)
-    _, deviations = spectrum(head_dim)
+    _, deviations = spectrum(head_dim, deviation)
     return (torch.randn(batch, heads, head_dim, generator=generator) * deviations).to(dtype)

@@ -27,6 +27,7 @@ _HELP = {
     "threads": "threads of the CPU kernels",
     "isa": "instruction set of the native kernels",
     "pinning": "none: the kernels' threads float; cores: each stays on one",
+    "wait_policy": "park: threads sleep between calls; spin: for a millisecond they look for the next one first",
     "store_format": "how the sampled keys and values are stored",
 }
 
@@ -75,6 +76,10 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
         "--pinning", choices=("none", "cores"), default=execution.pinning, help=_HELP["pinning"] + " (%(default)s)"
     )
     group.add_argument(
+        "--wait-policy", choices=("park", "spin"), default=execution.wait_policy,
+        help=_HELP["wait_policy"] + " (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--store-format",
         choices=get_args(StoreFormat),
         default=execution.store_format,
@@ -109,7 +114,9 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
     _require_isa(arguments.isa)
-    execution = {name: getattr(arguments, name) for name in ("threads", "isa", "pinning", "store_format")}
+    execution = {
+        name: getattr(arguments, name) for name in ("threads", "isa", "pinning", "wait_policy", "store_format")
+    }
     data = {
         "method": arguments.method,
         "parameters": parameters,

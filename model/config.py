@@ -154,7 +154,7 @@ class Execution(_Frozen):
     threads: int = Field(default=1, ge=1)
     isa: str = "auto"
     pinning: Literal["none", "cores"] = "none"
-    wait_policy: Literal["park"] = "park"
+    wait_policy: Literal["park", "spin"] = "park"
     store_format: StoreFormat = "bfloat16"
 
 

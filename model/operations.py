@@ -8,6 +8,7 @@ from typing import Any
 
 from truffle.kernels import registry
 from truffle.kernels.contract import Needs
+from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import DecodeConfig, Execution
 
 # Where each operation's tensors live; the rest of a step stays on the model's own device.
@@ -33,7 +34,7 @@ class Operations:
     merge_states: Callable[..., None]
 
     def __init__(self, config: DecodeConfig, device: str) -> None:
-        """Resolve every operation.
+        """Resolve every operation, and have the process's native threads wait as the config says.
 
         Raises:
             Unusable: an implementation named in the config cannot run here.
@@ -42,6 +43,7 @@ class Operations:
         unknown = set(config.implementations) - set(HOST_OPS + DEVICE_OPS)
         if unknown:
             raise KeyError(f"implementations: unknown operation {sorted(unknown)[0]!r}")
+        set_wait_policy(config.execution.wait_policy)
         self.names: dict[str, str] = {}
         self.team: dict[str, Any] = {"threads": config.execution.threads, "pinning": config.execution.pinning}
         for op in HOST_OPS + DEVICE_OPS:

@@ -87,12 +87,14 @@ CONTRACT = OpContract(
         Case("d80", {"R": 1, "n": 50, "d": 80, "K": 7, "L": 6}, seed=5),
         Case("d16", {"R": 2, "n": 70, "d": 16, "K": 3, "L": 12, "centred": True}, seed=7),
         Case("d32_bf16", {"R": 2, "n": 150, "d": 32, "K": 5, "L": 9, "centred": True, "dtype": "bfloat16"}, seed=8),
-        Case("full_planes", {"R": 2, "n": 90, "d": 64, "K": 10, "L": 7, "centred": True, "full_planes": True}, seed=9),
+        Case("full_planes", {"R": 2, "n": 90, "d": 64, "K": 10, "L": 7, "centred": True, "full_planes": True}, seed=11),
         Case(
             "full_planes_bf16",
-            {"R": 2, "n": 140, "d": 80, "K": 11, "L": 9, "centred": True, "full_planes": True, "dtype": "bfloat16"},
-            seed=10,
+            {"R": 2, "n": 347, "d": 80, "K": 11, "L": 9, "centred": True, "full_planes": True, "dtype": "bfloat16"},
+            seed=12,
         ),
+        Case("many", {"R": 3, "n": 347, "d": 80, "K": 10, "L": 13, "centred": True, "dtype": "bfloat16"}, seed=9),
+        Case("many_K16", {"R": 1, "n": 529, "d": 128, "K": 16, "L": 7, "dtype": "bfloat16"}, seed=10),
         Case("special", {"R": 1, "n": 9, "d": 64, "K": 8, "L": 4, "special": True}, seed=6),
     ),
 )

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -46,27 +47,53 @@ void name_thread(const std::string& name) {
 #endif
 }
 
-enum State : int { parked, called, working };
+enum State : int { parked, spinning, called, working };
+
+// How long a worker looks for its next call before it parks.
+std::atomic<int64_t> spin_us{0};
+
+void relax() {
+#ifdef TRUFFLE_X86
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
+}
 
 struct alignas(64) Worker {
     std::atomic<int> state{parked};
     Job* job = nullptr;
     const size_t place;  // in the team; the caller's is 0
     bool pinned = false;
+    int found = parked;  // by the last call: parked or spinning
 
     explicit Worker(size_t place) : place(place) {}
 
     void live() {
         name_thread("truffle-" + std::to_string(place));
         for (;;) {
+            if (state == spinning) {
+                look_at_while(spinning);
+                int unchanged = spinning;
+                state.compare_exchange_strong(unchanged, parked);
+            }
             state.wait(parked);
             int expected = called;
             if (!state.compare_exchange_strong(expected, working)) continue;
             if (job->pinned != pinned) move(job->pinned);
             job->work();
-            state.store(parked);
+            state.store(spin_us.load(std::memory_order_relaxed) > 0 ? spinning : parked);
             state.notify_one();
         }
+    }
+
+    // Returns when the state is another, or after as long as workers are to spin.
+    void look_at_while(State seen) const {
+        using Clock = std::chrono::steady_clock;
+        const auto end = Clock::now() + std::chrono::microseconds(spin_us.load(std::memory_order_relaxed));
+        do {
+            for (int i = 0; i < 32 && state.load(std::memory_order_acquire) == seen; ++i) relax();
+        } while (state.load(std::memory_order_acquire) == seen && Clock::now() < end);
     }
 
     void move(bool to_a_core) {
@@ -76,14 +103,15 @@ struct alignas(64) Worker {
 
     void call(Job& work) {
         job = &work;
-        state.store(called);
-        state.notify_one();
+        found = state.exchange(called);
+        if (found == parked) state.notify_one();
     }
 
     // Takes the call back from a worker that has not answered, so that nobody waits for a thread without a core.
     void dismiss() {
         int seen = called;
-        if (state.compare_exchange_strong(seen, parked)) return;
+        if (state.compare_exchange_strong(seen, found)) return;
+        if (seen == working) look_at_while(working);
         while (state.load() == working) state.wait(working);
     }
 };
@@ -132,6 +160,8 @@ Team& team() {
 }
 
 }  // namespace
+
+void spin_before_parking(int64_t microseconds) { spin_us.store(microseconds, std::memory_order_relaxed); }
 
 void run_tasks(Threads threads, int64_t tasks, void (*body)(void*, int64_t), void* context) {
     threads.count = static_cast<int>(std::min<int64_t>(threads.count, tasks));

@@ -9,7 +9,7 @@ import pytest
 from tests.autotune.fakes import space
 from truffle.autotune import cost_model
 from truffle.autotune.memory import does_not_fit, memory
-from truffle.autotune.space import expected_fraction
+from truffle.bench.calibration import expected_fraction
 from truffle.kernels.store import empty_segment, row_bytes, row_width
 from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
 from truffle.model.shapes import SHAPES

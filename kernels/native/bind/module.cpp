@@ -43,6 +43,7 @@ NB_MODULE(_native, m) {
     m.attr("sanitizers") = TRUFFLE_SANITIZE;
     m.def("why_not_isa", &why_not_isa, "name"_a);
     m.def("allocate", &bind_allocate, "bytes"_a, "threads"_a, "pinning"_a = "none");
+    m.def("spin_before_parking", &spin_before_parking, "microseconds"_a);
     m.def("release_memory", &release_memory);
     m.def("memory_use", &bind_memory_use);
     nb::class_<Store>(m, "Store")
