@@ -10,7 +10,7 @@ from truffle.kernels.checks import expect
 from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
 from truffle.kernels.numba_math import agreement_cell, exp_below_one, interpolate
-from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
+from truffle.kernels.numba_support import FUSE, REORDER, address, array_at, bits, launching, prefetch, widen
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store, row_width
 
@@ -194,18 +194,13 @@ def _dot(a, b):
     return total
 
 
-@njit(fastmath=REORDER)
+@njit(fastmath=REORDER - FUSE)  # fused into the difference, a scaled key would be off from a center that it is
 def _distance(key, key_scale, center):
     total = np.float32(0)
     for j in range(len(key)):
-        apart = _times(widen(key[j]), key_scale) - center[j]
+        apart = key_scale * widen(key[j]) - center[j]
         total += apart * apart
     return np.sqrt(total)
-
-
-@njit  # rounded, not fused into the difference: a key that is the center is at no distance from it
-def _times(x, factor):
-    return x * factor
 
 
 @njit(fastmath=REORDER)

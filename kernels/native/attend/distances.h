@@ -6,55 +6,77 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
+// Of rows whose words are unpacked, with the center split as they are.
 template <class Rows>
 class Distances {
   public:
     // A center of d elements, or null if nobody asks; `split` has room for it as rows are split, zeros at first.
-    Distances(const float* center, int64_t d, float* split)
-        : center_(center), split_(split), d_(d), whole_(d / Rows::parts * Rows::parts, Rows::parts) {
+    Distances(const float* center, int64_t d, float* split) : center_(split), chunks_(d, Rows::parts) {
         for (int64_t i = 0; center && i < d; ++i) split[split_index<Rows>(i)] = center[i];
     }
 
-    // to[k] = |key_k - center| of KEYS rows; codes are multiples of scales[k].
-    TRUFFLE_INLINE void of(const char* const* keys, const float* scales, float* to) const {
+    // to[k] = |key_k - center| of KEYS rows.
+    TRUFFLE_INLINE void of(const char* const* keys, const float*, float* to) const {
         Floats sums[KEYS] = {};
-        for (int c = 0; c < whole_.full; ++c)
-            add(c, scales, sums, [&](int k) { return load<Words>(keys[k] + 4 * W * c); });
-        if (whole_.tail)
-            add(whole_.full, scales, sums,
-                [&](int k) { return load_some(keys[k] + 4 * W * whole_.full, whole_.tail); });
-        sum_four(sums, to);
-        for (int k = 0; scaled<Rows> && k < KEYS; ++k) to[k] += rest(keys[k], scales[k]);
-        for (int k = 0; k < KEYS; ++k) to[k] = __builtin_sqrtf(to[k]);
+        Words raw[KEYS];
+        for (int c = 0; c < chunks_.full; ++c) {
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) raw[k] = load<Words>(keys[k] + 4 * W * c);
+            add(raw, c, sums);
+        }
+        if (chunks_.tail) {
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k)
+                raw[k] = load_some(keys[k] + 4 * W * chunks_.full, chunks_.tail);
+            add(raw, chunks_.full, sums);
+        }
+        roots_of_four(sums, to);
     }
 
   private:
-    template <class Read>
-    TRUFFLE_INLINE void add(int c, const float* scales, Floats (&sums)[KEYS], Read&& read) const {
+    TRUFFLE_INLINE void add(const Words* raw, int c, Floats (&sums)[KEYS]) const {
         TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) {
             Floats key[Rows::parts];
-            Rows::unpack(read(k), key);
+            Rows::unpack(raw[k], key);
             TRUFFLE_UNROLL for (int p = 0; p < Rows::parts; ++p) {
-                if (scaled<Rows>) key[p] = rounded(key[p] * scales[k]);
-                Floats apart = key[p] - load<Floats>(split_ + (c * Rows::parts + p) * W);
+                Floats apart = key[p] - load<Floats>(center_ + (c * Rows::parts + p) * W);
                 sums[k] += apart * apart;
             }
         }
     }
 
-    // What codes add that share their last word with the value.
-    float rest(const char* key, float scale) const {
-        float sum = 0.0f;
-        for (int64_t i = d_ / 4 * 4; i < d_; ++i) {
-            float apart = rounded(broadcast(float(int8_t(key[i])) * scale))[0] - center_[i];
-            sum += apart * apart;
-        }
-        return sum;
+    const float* center_;
+    Chunks chunks_;
+};
+
+// Of codes, widened in the order in which they lie: a last word that they share with the value is no matter.
+template <>
+class Distances<Int8Rows> {
+  public:
+    Distances(const float* center, int64_t d, float* padded) : center_(padded), d_(d) {
+        if (center) memcpy(padded, center, d * sizeof(float));
     }
 
-    const float *center_, *split_;
+    // Codes are multiples of scales[k].
+    TRUFFLE_INLINE void of(const char* const* keys, const float* scales, float* to) const {
+        Floats sums[KEYS] = {};
+        int64_t i = 0;
+        for (; i + W <= d_; i += W)
+            TRUFFLE_UNROLL for (int k = 0; k < KEYS; ++k) add(load_codes(keys[k] + i), scales[k], i, sums[k]);
+        for (int k = 0; i < d_ && k < KEYS; ++k) {
+            int8_t rest[W] = {};
+            memcpy(rest, keys[k] + i, d_ - i);
+            add(load_codes(rest), scales[k], i, sums[k]);
+        }
+        roots_of_four(sums, to);
+    }
+
+  private:
+    TRUFFLE_INLINE void add(Floats codes, float scale, int64_t i, Floats& sum) const {
+        Floats apart = rounded(codes * scale) - load<Floats>(center_ + i);
+        sum += apart * apart;
+    }
+
+    const float* center_;
     int64_t d_;
-    Chunks whole_;  // words of the key's own
 };
 
 }  // namespace

@@ -104,11 +104,12 @@ int64_t attend(const Sample& s, State* states) {
     }
     const Products<Rows> products(s.heads[0].q, s.d, HEADS);
     const Distances<Rows> distances(s.center, s.d, sums + HEADS * stride);
-    // Lines that hold whole rows are asked for once; others reach over what their beginnings are steps from.
+    // Steps of a line from where a row begins reach its last line, unless it begins within a line and ends in another.
     const int64_t over = (reinterpret_cast<uintptr_t>(s.rows) | s.row_bytes) % 64 ? 48 : 0;
     Tile tiles[2];
     if (s.count && !find_rows(s, 0, at.value, tiles[0])) return 0;
-    for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + over, s.far}.ask(i);
+    const Ahead whole{tiles[0].keys, s.count ? tiles[0].count : 0, at.used + over, s.far};
+    for (int i = 0; i < whole.count; ++i) whole.ask(i);
     for (int64_t first = 0; first < s.count; first += TILE) {
         const Tile& tile = tiles[first / TILE % 2];
         Tile& next = tiles[(first / TILE + 1) % 2];
