@@ -1,7 +1,5 @@
 """Arguments moved to another device: what holds tensors, and what is held in several places."""
 
-import torch
-
 from truffle.kernels import registry
 from truffle.kernels.moving import Mover, moved
 
