@@ -40,10 +40,6 @@ class Selector(Protocol):
         """Take the next keys of a request, [Hkv, m, d], as they enter its store."""
         ...
 
-    def center(self, request: int) -> torch.Tensor:
-        """What norms in the store are taken from, [Hkv, d] float32. Valid after the first `add`."""
-        ...
-
     def select(self, q: torch.Tensor, capacity: int) -> Selection:
         """Choose for q [B, H, d] among at most `capacity` rows a request."""
         ...
@@ -107,9 +103,7 @@ class SampledLayer:
     def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key."""
         self.selector.add(request, as_stored(keys, self._store_dtype))
-        center = self.selector.center(request)
-        store = self.stores[request]
-        self.stores[request] = store.appended(keys.cpu(), values.cpu(), center, **self._ops.team)
+        self.stores[request] = self.stores[request].appended(keys.cpu(), values.cpu(), **self._ops.team)
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self._heads = q.shape[1]
