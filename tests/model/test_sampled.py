@@ -32,11 +32,17 @@ class Everything:
     def center(self, request):
         return torch.zeros(KV_HEADS, D)
 
-    def select(self, q, capacity):
-        B = q.shape[0]
-        ids = torch.arange(capacity, dtype=torch.int32).expand(B * HEADS, -1).contiguous()
-        count = torch.tensor([self.lengths.get(b, 0) for b in range(B)], dtype=torch.int32).repeat_interleave(HEADS)
-        return Selection(ids, count, log_weight=torch.zeros(B * HEADS, capacity))
+    question = (0,), torch.uint8
+
+    def ask(self, q, question):
+        assert question.shape == (*q.shape[:2], 0)
+
+    def choose(self, question, requests, count, capacity):
+        rows = len(requests) * HEADS
+        lengths = torch.tensor([self.lengths.get(b, 0) for b in requests], dtype=torch.int32)
+        ids = torch.arange(capacity, dtype=torch.int32).expand(rows, -1).contiguous()
+        chosen = Selection(ids, count, log_weight=torch.zeros(rows, capacity))
+        return lambda: count.copy_(lengths.repeat_interleave(HEADS)), chosen
 
     def keep(self, requests):
         self.lengths = {new: self.lengths[old] for new, old in enumerate(requests) if old in self.lengths}
