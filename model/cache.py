@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from truffle.model.operations import Operations
@@ -29,6 +31,12 @@ class ExactCache:
         self._fixed = capacity
         self.keys, self.values = (part[0].new_empty(0, heads, 0, d) for part in (keys, values))
         self.extend(keys, values)
+
+    def twin(self) -> ExactCache:
+        """Another with the same contents."""
+        other = copy.copy(self)
+        other.keys, other.values, other.in_use = self.keys.clone(), self.values.clone(), self.in_use.clone()
+        return other
 
     @property
     def capacity(self) -> int:

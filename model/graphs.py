@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -61,7 +61,7 @@ class CapturedScript:
         self._next += 1
 
 
-def _captured(parts: Iterator[None], pool: tuple[int, int], graphs: list[torch.cuda.CUDAGraph]) -> bool:
+def _captured(parts: Iterator[None], pool: Any, graphs: list[torch.cuda.CUDAGraph]) -> bool:
     """Capture the next part; returns whether there may be another."""
     graph = torch.cuda.CUDAGraph()
     # As torch.cuda.graph does, without its collecting garbage and emptying caches for every part. Other threads may

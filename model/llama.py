@@ -79,7 +79,7 @@ class Decoder:
             q, new_keys, new_values = (part.transpose(0, 1) for part in self.project(weights, chunk, turn))
             keys[:, start:end], values[:, start:end] = new_keys, new_values
             attended = _causal(q, keys[:, :end], values[:, :end])
-            states[start:end] = self.finish(weights, chunk, attended.transpose(0, 1))
+            self.finish(weights, chunk, attended.transpose(0, 1))
         return keys, values
 
     @torch.inference_mode()
@@ -128,11 +128,11 @@ class Decoder:
         turned = rotate(heads[:, : shape.heads + shape.kv_heads], turn)
         return turned[:, : shape.heads], turned[:, shape.heads :], heads[:, shape.heads + shape.kv_heads :]
 
-    def finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """Output projection and SwiGLU with their residuals: states [n, hidden], attended [n, H, d]."""
-        states = torch.addmm(states, attended.flatten(1), weights.out.T)
+    def finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> None:
+        """Add output projection and SwiGLU to states [n, hidden], in place; attended [n, H, d] in any dtype."""
+        states.addmm_(attended.flatten(1).to(states.dtype), weights.out.T)
         gate, up = F.linear(rms_norm(states, weights.mlp_norm, self.shape.rms_epsilon), weights.gate_up).chunk(2, -1)
-        return torch.addmm(states, F.silu(gate) * up, weights.down.T)
+        states.addmm_(F.silu(gate) * up, weights.down.T)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Next-token logits, float32 [B, vocabulary], of final states [B, hidden]."""

@@ -64,7 +64,7 @@ class Lane:
                 out = cache.attend(q, keys, values, self._rows)
             if decoder.observer:
                 decoder.observer(index, cache, q, keys, values, out)
-            states = decoder.finish(layer, states, out.to(states.dtype))
+            decoder.finish(layer, states, out)
         self.logits.copy_(decoder.logits(states))
         self._positions.add_(1)
 

@@ -67,7 +67,16 @@ class Exchange:
         there = self._asked.there
         there["q"].copy_(q)
         self._host.ask(there["q"], there["question"])
+        self.send()
+
+    def send(self) -> None:
+        """Start the question's copy to the host."""
         self._asked.send()
+
+    def fetch(self) -> None:
+        """Start the answer's copy to the device."""
+        start_copy(self.out, self._out)
+        start_copy(self.lse, self._lse)
 
     def attend_exactly(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Add a token a request, keys and values [b, Hkv, d], and attend to the slots of the exact cache."""
@@ -86,8 +95,7 @@ class Exchange:
 
     def merge(self) -> torch.Tensor:
         """Attention over both parts, [b, H, d] float32."""
-        start_copy(self.out, self._out)
-        start_copy(self.lse, self._lse)
+        self.fetch()
         out, lse = torch.empty_like(self._outs[0]), torch.empty_like(self._lses[0])
         self._ops.merge_states(self._outs, self._lses, out, lse)
         return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -114,6 +115,12 @@ class LshSelector:
             retrieve()
 
         return find, Selection(ids, count, probed.center, probed.law)
+
+    def twin(self) -> LshSelector:
+        other = copy.copy(self)
+        other._centers = dict(self._centers)
+        other.tables = {request: list(segments) for request, segments in self.tables.items()}
+        return other
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]

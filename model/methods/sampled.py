@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,10 @@ class Selector(Protocol):
         """Forget all requests but these."""
         ...
 
+    def twin(self) -> Selector:
+        """Another with the same contents, of which what each adds is its own."""
+        ...
+
     @property
     def memory_bytes(self) -> int:
         """Size of the index."""
@@ -128,6 +133,13 @@ class SampledLayer:
         center = self.selector.center(request)
         store = self.stores[request]
         self.stores[request] = store.appended(keys.cpu(), values.cpu(), center, **self._ops.team)
+
+    def twin(self) -> SampledLayer:
+        """Another layer with the same contents; stores and tables are shared until one of the two seals."""
+        other = copy.copy(self)
+        other._exact, other.selector = self._exact.twin(), self.selector.twin()
+        other.stores, other._exchanges = list(self.stores), []
+        return other
 
     def make_room(self) -> bool:
         full = [request for request, length in enumerate(self._exact.lengths) if length == self._exact.capacity]

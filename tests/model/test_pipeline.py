@@ -62,7 +62,7 @@ class Plain(Decoder):
         turn = self.turn(torch.tensor(self.lengths))
         for layer, cache in zip(self.weights.layers, self.caches, strict=True):
             out = cache.decode(*self.project(layer, states, turn))
-            states = self.finish(layer, states, out)
+            self.finish(layer, states, out)
         self.lengths = [length + 1 for length in self.lengths]
         return self.logits(states)
 
