@@ -72,11 +72,20 @@ def time_steps(
 
 def filled_decoder(workload: Workload, config: DecodeConfig, device: str, dtype: torch.dtype) -> Decoder:
     """A decoder of all layers whose requests have read `context` synthetic tokens each."""
-    shape, batch = workload.shape, config.execution.batch_size
+    shape = workload.shape
     decoder = Decoder(shape, synthetic.weights(shape, device, dtype), config)
     keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
-    keys, values = keys.to(device), values.to(device)
-    distinct = layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * workload.context)
+    fill(decoder, keys.to(device), values.to(device))
+    return decoder
+
+
+def fill(decoder: Decoder, keys: torch.Tensor, values: torch.Tensor) -> None:
+    """Let every request of every layer have read keys and values [Hkv, n, d] on the decoder's device.
+
+    Sampled layers share what as many others hold as leaves more than three times the last-level cache.
+    """
+    shape, batch, context = decoder.shape, decoder.config.execution.batch_size, keys.shape[1]
+    distinct = layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * context)
     originals: list[SampledLayer] = []
     for index, cache in enumerate(decoder.caches):
         if isinstance(cache, SampledLayer) and len(originals) >= distinct:
@@ -85,8 +94,7 @@ def filled_decoder(workload: Workload, config: DecodeConfig, device: str, dtype:
         cache.prefill([keys] * batch, [values] * batch)
         if isinstance(cache, SampledLayer):
             originals.append(cache)
-    decoder.lengths = [workload.context] * batch
-    return decoder
+    decoder.lengths = [context] * batch
 
 
 def _exchanges(decoder: Decoder) -> bool:

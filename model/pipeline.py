@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from truffle.model.graphs import CapturedScript, EagerScript, Script
-from truffle.model.methods.exchange import Exchange
-from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.exchange import Exchange, ExchangingLayer
 from truffle.model.staging import Arrival
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Pipeline:
         requests = [range(*pair) for pair in itertools.pairwise(bounds) if pair[0] < pair[1]]
         exchanges: list[dict[int, Exchange]] = [{} for _ in requests]
         for index, cache in enumerate(decoder.caches):
-            if isinstance(cache, SampledLayer):
+            if isinstance(cache, ExchangingLayer):
                 found = cache.exchanges(requests, decoder.shape.heads, decoder.weights.dtype)
                 for lane, exchange in zip(exchanges, found, strict=True):
                     lane[index] = exchange

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -117,3 +117,12 @@ class Exchange:
     @property
     def bytes_to_device(self) -> int:
         return self.out.nbytes + self.lse.nbytes
+
+
+@runtime_checkable
+class ExchangingLayer(Protocol):
+    """A layer in whose attention the host has a part."""
+
+    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
+        """Exchanges for parts of the batch that cover it, queries of `heads` heads in `dtype`; these replace others."""
+        ...
