@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands, op_command
+from truffle.bench import commands, op_command, rivals_command
 from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
@@ -84,6 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
     transfers.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     add_decode_arguments(transfers)
     transfers.set_defaults(run=commands.time_transfers)
+
+    rivals = subparsers.add_parser("rivals", help="whole steps on a GPU beside exact ones within the same memory")
+    rivals.add_argument("--workload", default="llama-3.1-8b@96k", help="(%(default)s)")
+    rivals.add_argument("--batch", type=op_command.numbers, default=(1, 4), metavar="N[,N]", help="each in turn (1,4)")
+    rivals.add_argument("--vram-limit", metavar="SIZE", help="such as 24GiB (all of the GPU's memory)")
+    rivals.add_argument("--json", type=Path, metavar="FILE", help="write a record a contender and batch")
+    add_decode_arguments(rivals)
+    rivals.set_defaults(run=rivals_command.time_rivals)
 
     accuracy = subparsers.add_parser("accuracy", help="teacher-forced error against exact decoding, on real text")
     accuracy.add_argument("--model", default="smollm2", help="(%(default)s)")

@@ -48,7 +48,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     from truffle.bench.records import write_records
     from truffle.model.weights import load
 
-    config = _with_batch(decode_config(arguments), arguments.batch)
+    config = with_batch(decode_config(arguments), arguments.batch)
     for name in ("context", "steps"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
@@ -67,7 +67,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
         require_positions(model, arguments.context, arguments.steps)
         record = decode.time_model(model, config, arguments.context, arguments.steps)
         record["model"] = arguments.model
-    record = {"op": "decode", "device": arguments.device, **_described(config), **record}
+    record = {"op": "decode", "device": arguments.device, **described(config), **record}
     if arguments.vram_limit:
         record["vram_limit"] = arguments.vram_limit
     show(record_table(record))
@@ -114,11 +114,11 @@ def time_transfers(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(base.execution.threads)
     for name in arguments.workload:
         for batch in arguments.batch:
-            config = _with_batch(base, batch)
+            config = with_batch(base, batch)
             record, _ = whole_step.time_steps(
                 workloads.parse_workload(name), config, arguments.steps, "cuda", torch.bfloat16
             )
-            records.append({"op": "transfers", "device": "cuda", "workload": name, **_described(config), **record})
+            records.append({"op": "transfers", "device": "cuda", "workload": name, **described(config), **record})
             release_memory()
             torch.cuda.empty_cache()
     show(transfer_table(records))
@@ -159,7 +159,7 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
         "op": "accuracy", "model": arguments.model, "text": source, "context": len(runs[0].prompt),
         "samples": len(runs), "steps": arguments.steps,
         "continuation": "dense" if arguments.prompt_file else arguments.continuation,
-        **_described(config), **accuracy.summarise(steps), **_ends(steps),
+        **described(config), **accuracy.summarise(steps), **_ends(steps),
     }  # fmt: skip
     print(f"{summary['method']} {_brief(config)} on {summary['model']}, {summary['context']} tokens of {source}")
     show(accuracy_table(summary))
@@ -233,13 +233,14 @@ def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:
     return {"kl_first_100": sum(first) / len(first), "kl_last_100": sum(last) / len(last)}
 
 
-def _with_batch(config: Any, batch: int) -> Any:
+def with_batch(config: Any, batch: int) -> Any:
+    """The config for another batch."""
     if batch < 1:
         raise ValueError(f"batch: expected at least 1, got {batch}")
     return config.model_copy(update={"execution": config.execution.model_copy(update={"batch_size": batch})})
 
 
-def _described(config: Any) -> dict[str, Any]:
+def described(config: Any) -> dict[str, Any]:
     """A config as flat strings and numbers."""
     execution = config.execution
     return {

@@ -104,6 +104,24 @@ def transfer_table(records: list[dict[str, Any]]) -> Table:
     return table
 
 
+def rival_table(records: list[dict[str, Any]]) -> Table:
+    """Steps of contenders by batch; those of one heat took turns."""
+    table = _table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "over best exact",
+                   "over magicpig_v02 kernels")  # fmt: skip
+    for r in records:
+        described = (str(r["batch"]), r["contender"], str(r.get("heat", "")))
+        if "median_us" not in r:
+            table.add_row(*described, r["reason"])
+            continue
+        times = (
+            f"{r['median_us'] / 1e3:,.1f} ms",
+            f"{r['median_us_low'] / 1e3:,.1f} to {r['median_us_high'] / 1e3:,.1f}",
+        )
+        over = [_ratio(r, name) for name in ("faster_than_best_exact", "faster_than_magicpig_v02")]
+        table.add_row(*described, *times, f"{r['tokens_per_s']:,.1f}", f"{r['device_bytes'] / 1e9:.2f} GB", *over)
+    return table
+
+
 def record_table(record: dict[str, Any]) -> Table:
     """All that one record holds."""
     table = _table("figure", "value")

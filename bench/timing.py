@@ -17,11 +17,12 @@ def interleaved_s(
     seconds: float,
     settle: Callable[[], object] = lambda: None,
     min_rounds: int = 5,
+    turn_calls: int = TURN_CALLS,
 ) -> dict[str, list[float]]:
     """Durations in seconds of each contender, a few a round, until `seconds` are spent.
 
     In a round every contender has a turn, in an order drawn anew: fixed orders alias with periodic preemption. A turn
-    is `settle` and one call, both untimed, then TURN_CALLS timed ones: a decoder's layers follow one another, and a
+    is `settle` and one call, both untimed, then `turn_calls` timed ones: a decoder's layers follow one another, and a
     call after a rest pays for cores that have gone to sleep. Contenders that launch work elsewhere must wait for it
     themselves.
     """
@@ -32,12 +33,12 @@ def interleaved_s(
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     shuffle = random.Random(0).shuffle
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(samples[order[0]]) < min_rounds * TURN_CALLS:
+    while time.perf_counter() < end or len(samples[order[0]]) < min_rounds * turn_calls:
         shuffle(order)
         for name in order:
             settle()
             contenders[name]()
-            samples[name] += [_duration_s(contenders[name]) for _ in range(TURN_CALLS)]
+            samples[name] += [_duration_s(contenders[name]) for _ in range(turn_calls)]
     return samples
 
 
@@ -70,3 +71,11 @@ def median_ci95(samples: np.ndarray, draws: int = 1000) -> tuple[float, float]:
     medians = np.median(np.random.default_rng(0).choice(samples, (draws, len(samples))), axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
     return float(low), float(high)
+
+
+def ratio_ci95(slower: np.ndarray, faster: np.ndarray, draws: int = 1000) -> tuple[float, float, float]:
+    """Ratio of the medians, and its percentile bootstrap 95% interval."""
+    generator = np.random.default_rng(0)
+    drawn = [np.median(generator.choice(part, (draws, len(part))), axis=1) for part in (slower, faster)]
+    low, high = np.quantile(drawn[0] / drawn[1], [0.025, 0.975])
+    return float(np.median(slower) / np.median(faster)), float(low), float(high)

@@ -37,8 +37,11 @@ def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_
     return shape.parameters * element_bytes + exact
 
 
-def limit_vram(limit_bytes: int, needed_bytes: int) -> None:
+def limit_vram(limit_bytes: int, needed_bytes: int) -> int:
     """Let this process have `limit_bytes` of the current GPU, the driver's and libraries' own part included.
+
+    Returns:
+        Bytes that are left for tensors.
 
     Raises:
         ArgumentError: `needed_bytes` do not fit, or the GPU has less than the limit.
@@ -51,6 +54,7 @@ def limit_vram(limit_bytes: int, needed_bytes: int) -> None:
     own = limit_bytes - (total - free - torch.cuda.memory_reserved())
     expect(needed_bytes <= own, "vram_limit", f"room for {_gib(needed_bytes)} of weights and exact caches", _gib(own))
     torch.cuda.set_per_process_memory_fraction(own / total)
+    return own
 
 
 def _gib(size: int) -> str:

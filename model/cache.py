@@ -8,7 +8,7 @@ import torch
 
 from truffle.model.operations import Operations
 
-_GROW_SLOTS = 256
+GROW_SLOTS = 256
 ALL = slice(None)
 
 
@@ -47,7 +47,7 @@ class ExactCache:
         """Add requests behind those there are, one [Hkv, n, d] each."""
         present, heads, capacity, d = self.keys.shape
         lengths = [part.shape[1] for part in keys]
-        wanted = self._fixed or max(capacity, max(lengths) + _GROW_SLOTS)
+        wanted = self._fixed or max(capacity, max(lengths) + GROW_SLOTS)
         shape = (present + len(keys), heads, wanted, d)
         for name, parts in (("keys", keys), ("values", values)):
             old = getattr(self, name)
@@ -78,7 +78,7 @@ class ExactCache:
         """Make room for one more token a request; returns whether the slots moved."""
         if max(self.lengths, default=0) < self.capacity:
             return False
-        capacity = self.capacity + max(_GROW_SLOTS, self.capacity // 4)
+        capacity = self.capacity + max(GROW_SLOTS, self.capacity // 4)
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])

@@ -30,18 +30,18 @@ def contender(op: str, data: LayerData, copies: int, threads: int) -> Contender:
 
 
 def _retrieve(data: LayerData, copies: int) -> Call:
-    layers = Layers(data, copies)
+    layers = Layers.of(data, copies)
     return in_turn([partial(layers.retrieve, layer, query_codes(data, draw)) for draw, layer in _turns(copies)])
 
 
 def _attend(data: LayerData, copies: int) -> Call:
-    layers = Layers(data, copies)
+    layers = Layers.of(data, copies)
     found = [layers.found(0, query_codes(data, draw)) for draw in range(QUERY_DRAWS)]
     return in_turn([partial(layers.attend, layer, queries(data, draw), *found[draw]) for draw, layer in _turns(copies)])
 
 
 def _step(data: LayerData, copies: int) -> Call:
-    layers = Layers(data, copies)
+    layers = Layers.of(data, copies)
 
     def call(layer: int, codes: object, q: object) -> None:
         layers.retrieve(layer, codes)

@@ -27,7 +27,7 @@ CONTEXT = 5_000  # the reference loops over heads and tables; this many keys giv
 def check(sizes: Sizes, threads: int) -> str | None:
     """None if samples and attention agree with the reference on a shorter context, else the first disagreement."""
     data = LayerData(replace(sizes, context=min(sizes.context, CONTEXT)), threads)
-    layers = Layers(data)
+    layers = Layers.of(data)
     return _samples_differ(layers, data) or _attention_differs(layers, data)
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import torch
 
-from truffle.bench.arguments import LayerData
+from truffle.bench.arguments import LayerData, Sizes
 from truffle.bench.magicpig.extensions import SPARE_TOKENS, new_store, new_tables
 
 
 class Layers:
-    """Copies of one layer, for one request, with the buffers that a decoder passes.
+    """Layers for one request, with the buffers that a decoder passes. `sizes` may count a batch's heads as one's.
 
     Attributes:
         ids, count: [H, capacity] and [H] int32, filled by `retrieve`.
@@ -22,19 +22,31 @@ class Layers:
         max_and_lse_log2: [2, H] float32, to base 2, filled by `attend`.
     """
 
-    def __init__(self, data: LayerData, copies: int = 1) -> None:
-        s = self._sizes = data.sizes
+    def __init__(self, sizes: Sizes, layers: int = 1) -> None:
+        s = self._sizes = sizes
         capacity = s.context + SPARE_TOKENS
-        self._tables, self._store = new_tables(s, copies, capacity), new_store(s, copies, capacity)
-        codes, order = _sorted(torch.cat([part.view(torch.int16) for part in data.segment_codes], dim=2))
-        keys, norms = centred_keys(data)
-        for layer in range(copies):
-            self._tables.fill(layer, 0, codes, order)
-            self._store.fill(layer, 0, keys, data.keys_and_values[1].contiguous(), norms)
+        self._tables, self._store = new_tables(s, layers, capacity), new_store(s, layers, capacity)
         self.ids = torch.zeros(s.heads, capacity, dtype=torch.int32)
         self.count = torch.zeros(s.heads, dtype=torch.int32)
         self.out = torch.zeros(s.heads, s.head_dim, dtype=torch.bfloat16)
         self.max_and_lse_log2 = torch.zeros(2, s.heads)
+
+    @classmethod
+    def of(cls, data: LayerData, copies: int = 1) -> Layers:
+        """Copies of one layer."""
+        layers = cls(data.sizes, copies)
+        codes, order = sorted_codes(torch.cat([part.view(torch.int16) for part in data.segment_codes], dim=2))
+        keys, norms = centred_keys(data)
+        for layer in range(copies):
+            layers.fill(layer, codes, order, keys, data.keys_and_values[1].contiguous(), norms)
+        return layers
+
+    def fill(self, layer: int, codes: torch.Tensor, order: torch.Tensor, keys: torch.Tensor, values: torch.Tensor,
+             norms: torch.Tensor) -> None:  # fmt: skip
+        """Take sorted codes [Hkv, L, n] int16 and their order int32, centred keys and values [Hkv, n, d], and the
+        keys' norms [Hkv, n] float32."""
+        self._tables.fill(layer, 0, codes, order)
+        self._store.fill(layer, 0, keys, values, norms)
 
     def retrieve(self, layer: int, query_codes: torch.Tensor) -> None:
         """Look up codes [H, L] int32."""
@@ -64,8 +76,13 @@ def query_codes(data: LayerData, draw: int) -> torch.Tensor:
 def centred_keys(data: LayerData) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys minus their mean [Hkv, n, d], and the norms [Hkv, n] float32 of that, both rounded to bfloat16."""
     keys = data.keys_and_values[0]
-    centred = (keys - keys.mean(dim=1, keepdim=True)).contiguous()
-    return centred, centred.norm(p=2, dim=-1).float()
+    return centred(keys, keys.mean(dim=1, keepdim=True))
+
+
+def centred(keys: torch.Tensor, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys [Hkv, n, d] minus `mean` [Hkv, 1, d], and the norms [Hkv, n] float32 of that, rounded as the keys are."""
+    found = (keys - mean).contiguous()
+    return found, found.norm(p=2, dim=-1).float()
 
 
 def building(data: LayerData) -> Callable[[], None]:
@@ -85,8 +102,9 @@ def building(data: LayerData) -> Callable[[], None]:
     return call
 
 
-def _sorted(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    values, order = torch.empty_like(codes), torch.empty(codes.shape, dtype=torch.int32)
+def sorted_codes(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [Hkv, L, n] int16 in order, and their order int32, where they are."""
+    values, order = torch.empty_like(codes), torch.empty_like(codes, dtype=torch.int32)
     _sort_into(codes, values, order)
     return values, order
 

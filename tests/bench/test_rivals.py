@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 
 import pytest
 import torch
 
+from tests.bench import fake_magicpig
+from tests.model.test_pipeline import on_cuda
+from truffle.bench import rivals_command, synthetic
+from truffle.bench.magicpig import extensions
+from truffle.bench.records import write_records
+from truffle.bench.rivals import contenders, race
 from truffle.bench.rivals.conveyor import DEPTH, Conveyor
 from truffle.bench.rivals.hosted import HostedLayer
 from truffle.bench.rivals.split import SplitLayer
 from truffle.bench.rivals.streamed import StreamedLayer
-from truffle.model.config import DecodeConfig, Execution, ModelShape
+from truffle.bench.tables import rival_table, show
+from truffle.bench.workloads import parse_workload
+from truffle.model.config import DecodeConfig, Execution, LshParameters, ModelShape
 from truffle.model.llama import Decoder
 from truffle.model.operations import Operations
+from truffle.model.shapes import SHAPES
 from truffle.model.weights import Weights, random_weights
 
 SHAPE = ModelShape(layers=5, hidden=64, intermediate=96, heads=6, kv_heads=2, head_dim=32, vocabulary=101)
 LENGTHS = (90, 33, 5)
 TOKEN_BYTES = 2 * SHAPE.kv_heads * SHAPE.head_dim * 4
-
-Place = Callable[[Decoder, int], SplitLayer]
+TINY = ModelShape(layers=4, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=32, vocabulary=101)
+BF16 = torch.bfloat16
+SAMPLED = DecodeConfig(
+    parameters=LshParameters(K=4, L=20, dense_layers=(0,), seal_tokens=64), implementations={"retrieve_attend": "auto"}
+)
 
 
 def streamed(decoder: Decoder, resident: int, batch: int) -> list[SplitLayer]:
@@ -80,7 +92,7 @@ def test_the_host_may_answer_for_one_half_after_the_other():
 
 @pytest.mark.parametrize("place", [streamed, hosted], ids=lambda place: place.__name__)
 def test_twins_share_what_is_on_the_host_only(place):
-    dense, rival = decoders(place, 8, 1, random_weights(SHAPE, seed=3))
+    _, rival = decoders(place, 8, 1, random_weights(SHAPE, seed=3))
     rival.prefill(prompts(1))
     first = rival.caches[0]
     other = first.twin(1)
@@ -100,3 +112,98 @@ def test_a_conveyor_brings_every_chunk_in_its_turn_every_step(count):
             with conveyor.next() as chunk:
                 seen.append(float(chunk))
         assert seen == [10.0 * layer + number for layer in range(2) for number in range(count)]
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(SHAPES, "tiny", TINY)
+    monkeypatch.setattr(contenders, "layers_beyond_cache", lambda layer_bytes: 2)
+    monkeypatch.setattr(contenders, "STAGING_BYTES", 10 * TINY.kv_bytes_per_token())
+    extensions.built_threads.cache_clear()
+    contenders._gate.cache_clear()
+    for name, module in fake_magicpig.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    yield parse_workload("tiny@700")
+    extensions.built_threads.cache_clear()
+
+
+def compared(workload, batches, room_tokens: int):
+    records = rivals_command.compare(workload, SAMPLED, batches, room_tokens * TINY.kv_bytes_per_token(), "cpu", BF16)
+    return {(record["batch"], record["contender"]): record for record in records}
+
+
+def test_a_race_times_what_fits_and_says_why_not(tiny, tmp_path):
+    found = compared(tiny, (1, 2), 900)
+    write_records(tmp_path / "rivals.json", found.values(), "rivals")
+    show(rival_table(list(found.values())))
+    assert [name for batch, name in found if batch == 1] == [
+        "truffle bfloat16", "truffle int8", "magicpig_v02 kernels", "exact: device", "exact: host",
+        "exact: device and host", "exact: streamed",
+    ]  # fmt: skip
+    assert "are left" in found[1, "exact: device"]["reason"]
+    assert "median_us" not in found[1, "exact: device"]
+    best = min(r["median_us"] for (batch, _), r in found.items() if batch == 1 and r["exact"] and "median_us" in r)
+    ours = found[1, "truffle bfloat16"]
+    assert ours["faster_than_best_exact"] == pytest.approx(best / ours["median_us"])
+    streamed, beside = found[1, "exact: streamed"], found[1, "exact: device and host"]
+    assert (beside["resident_tokens"], streamed["resident_tokens"]) == (900 - 256, 900 - 256 - 10)
+    assert streamed["host_bytes_read"] == (700 - 634) * TINY.kv_bytes_per_token()
+    for record in found.values():
+        assert record["reason"] or record["samples"] == 20
+
+
+def test_where_everything_fits_nothing_is_split(tiny):
+    found = compared(tiny, (1,), 4000)
+    assert found[1, "exact: device"]["reason"] is None
+    assert found[1, "exact: streamed"]["reason"] == "everything fits on the device"
+
+
+def test_a_contender_that_fails_leaves_the_others_their_times(tiny, monkeypatch):
+    monkeypatch.setattr(HostedLayer, "answering", lambda self, exchange: 1 / 0)
+    found = compared(tiny, (1,), 900)
+    assert found[1, "exact: host"]["reason"] == "failed: ZeroDivisionError: division by zero"
+    assert "median_us" in found[1, "exact: streamed"]
+
+
+def test_an_exact_rival_that_attends_to_something_else_is_not_timed(tiny, monkeypatch):
+    prefill = StreamedLayer.prefill
+    monkeypatch.setattr(StreamedLayer, "prefill", lambda self, keys, values: prefill(self, values, keys))
+    found = compared(tiny, (1,), 900)
+    assert found[1, "exact: streamed"]["reason"].startswith("failed: attention differs by")
+
+
+def test_magicpigs_kernels_attend_as_ours_do_under_the_same_planes(tiny):
+    """Centred keys rounded to bfloat16 hash otherwise near a plane, and weights are offset by 1e-4."""
+    configs = [SAMPLED.model_copy(update={"execution": Execution(batch_size=2)})]
+    weights = synthetic.weights(TINY, "cpu", BF16)
+    ground = contenders.Ground(tiny, weights, *synthetic.keys_and_values(2, 700, 32, 0, BF16), 1 << 40)
+    ours, theirs = (
+        race.Entrant(contender.build()) for contender in contenders.contenders(ground, configs) if not contender.exact
+    )
+    ours, theirs = torch.stack(ours.attended), torch.stack(theirs.attended)
+    assert torch.equal(ours[0], theirs[0]), "a dense layer"
+    assert (ours[1] - theirs[1]).norm() / ours[1].norm() < 0.1
+
+
+def test_contenders_share_a_heat_while_they_fit():
+    def of(*sizes):
+        return [contenders.Contender(str(size), SAMPLED, True, size, lambda: None, None, {}) for size in sizes]
+
+    found = race.heats(of(3, 4, 6, 2, 10), 10)
+    assert [[c.device_bytes for c in heat] for heat in found] == [[3, 4, 2], [6], [10]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", [0, 8, 40])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("place", [streamed, hosted], ids=lambda place: place.__name__)
+def test_captured_steps_agree_with_the_cpu(place, batch, resident):
+    weights = random_weights(SHAPE, seed=3)
+    dense, _ = decoders(place, resident, batch, weights)
+    _, rival = decoders(place, resident, batch, on_cuda(weights, torch.float32))
+    tokens = dense.prefill(prompts(batch)).argmax(-1)
+    rival.prefill(prompts(batch))
+    for _ in range(30):
+        want, got = dense.step(tokens), rival.step(tokens.cuda()).cpu()
+        torch.testing.assert_close(got, want, atol=5e-3, rtol=5e-3)
+        tokens = want.argmax(-1)
