@@ -119,11 +119,15 @@ def tiny(monkeypatch):
     monkeypatch.setitem(SHAPES, "tiny", TINY)
     monkeypatch.setattr(contenders, "layers_beyond_cache", lambda layer_bytes: 2)
     monkeypatch.setattr(contenders, "STAGING_BYTES", 10 * TINY.kv_bytes_per_token())
+    monkeypatch.setattr(race, "ROUNDS", 2)
     extensions.built_threads.cache_clear()
     contenders._gate.cache_clear()
     for name, module in fake_magicpig.modules().items():
         monkeypatch.setitem(sys.modules, name, module)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield parse_workload("tiny@700")
+    torch.set_num_threads(before)
     extensions.built_threads.cache_clear()
 
 
@@ -149,7 +153,7 @@ def test_a_race_times_what_fits_and_says_why_not(tiny, tmp_path):
     assert (beside["resident_tokens"], streamed["resident_tokens"]) == (900 - 256, 900 - 256 - 10)
     assert streamed["host_bytes_read"] == (700 - 634) * TINY.kv_bytes_per_token()
     for record in found.values():
-        assert record["reason"] or record["samples"] == 20
+        assert record["reason"] or record["samples"] == 2 * race.TURN_STEPS
 
 
 def test_where_everything_fits_nothing_is_split(tiny):
@@ -172,17 +176,17 @@ def test_an_exact_rival_that_attends_to_something_else_is_not_timed(tiny, monkey
     assert found[1, "exact: streamed"]["reason"].startswith("failed: attention differs by")
 
 
-def test_magicpigs_kernels_attend_as_ours_do_under_the_same_planes(tiny):
-    """Centred keys rounded to bfloat16 hash otherwise near a plane, and weights are offset by 1e-4."""
-    configs = [SAMPLED.model_copy(update={"execution": Execution(batch_size=2)})]
+def test_magicpigs_kernels_attend_as_ours_do_where_nearly_everything_is_sampled(tiny):
+    """Which keys are sampled near a plane depends on the rounding of centred keys; here it hardly matters."""
+    certain = LshParameters(K=2, L=60, dense_layers=(0,), seal_tokens=64)
+    config = DecodeConfig(parameters=certain, execution=Execution(batch_size=2))
     weights = synthetic.weights(TINY, "cpu", BF16)
     ground = contenders.Ground(tiny, weights, *synthetic.keys_and_values(2, 700, 32, 0, BF16), 1 << 40)
-    ours, theirs = (
-        race.Entrant(contender.build()) for contender in contenders.contenders(ground, configs) if not contender.exact
-    )
-    ours, theirs = torch.stack(ours.attended), torch.stack(theirs.attended)
-    assert torch.equal(ours[0], theirs[0]), "a dense layer"
-    assert (ours[1] - theirs[1]).norm() / ours[1].norm() < 0.1
+    sampled = [found for found in contenders.contenders(ground, [config]) if not found.exact]
+    ours, theirs = (race.Entrant(contender.build()) for contender in sampled)
+    assert theirs.density == pytest.approx(ours.density, abs=0.01)
+    assert torch.equal(ours.attended[0], theirs.attended[0]), "a dense layer"
+    assert (ours.attended[1] - theirs.attended[1]).norm() / ours.attended[1].norm() < 0.02
 
 
 def test_contenders_share_a_heat_while_they_fit():
