@@ -83,12 +83,13 @@ def _peak_bytes_per_s(op: str, threads: int) -> float:
     """What memory gives `threads` threads: scattered rows to what reads samples, a stream to the rest."""
     from truffle.bench.operation import reads_samples
 
-    rates = _host_rates(threads)
+    rates = host_rates(threads)
     return (rates.gather_512_bytes_per_s if reads_samples(op) else rates.read_bytes_per_s).p50
 
 
 @cache
-def _host_rates(threads: int) -> HostRates:
+def host_rates(threads: int) -> HostRates:
+    """What memory gives so many threads."""
     from truffle.bench import bandwidth
     from truffle.kernels import hardware
 

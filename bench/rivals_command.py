@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from truffle.bench.commands import with_batch
+from truffle.bench.op_command import host_rates
 from truffle.bench.tables import rival_table, show
 from truffle.kernels.checks import expect
 from truffle.model.arguments import decode_config, require_device
@@ -36,7 +37,9 @@ def time_rivals(arguments: argparse.Namespace) -> None:
     weights_bytes = workload.shape.parameters * torch.bfloat16.itemsize
     room = _memory_bytes(arguments.vram_limit, weights_bytes + HEADROOM_BYTES) - weights_bytes - HEADROOM_BYTES
     records = compare(workload, base, arguments.batch, room, "cuda", torch.bfloat16)
-    records = [record | {"vram_limit": arguments.vram_limit} for record in records]
+    machine = {"vram_limit": arguments.vram_limit,
+               "host_read_bytes_per_s": host_rates(base.execution.threads).read_bytes_per_s.p50}  # fmt: skip
+    records = [record | machine for record in records]
     show(rival_table(records))
     if arguments.json:
         write_records(arguments.json, records, arguments.command_line)

@@ -106,8 +106,8 @@ def transfer_table(records: list[dict[str, Any]]) -> Table:
 
 def rival_table(records: list[dict[str, Any]]) -> Table:
     """Steps of contenders by batch; those of one heat took turns."""
-    table = _table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "over best exact",
-                   "over magicpig_v02 kernels")  # fmt: skip
+    table = _table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "host read",
+                   "over best exact", "over magicpig_v02 kernels")  # fmt: skip
     for r in records:
         described = (str(r["batch"]), r["contender"], str(r.get("heat", "")))
         if "median_us" not in r:
@@ -117,8 +117,9 @@ def rival_table(records: list[dict[str, Any]]) -> Table:
             f"{r['median_us'] / 1e3:,.1f} ms",
             f"{r['median_us_low'] / 1e3:,.1f} to {r['median_us_high'] / 1e3:,.1f}",
         )
+        read = f"{r['host_bytes_per_s'] / 1e9:.1f} GB/s" if "host_bytes_per_s" in r else ""
         over = [_ratio(r, name) for name in ("faster_than_best_exact", "faster_than_magicpig_v02")]
-        table.add_row(*described, *times, f"{r['tokens_per_s']:,.1f}", f"{r['device_bytes'] / 1e9:.2f} GB", *over)
+        table.add_row(*described, *times, f"{r['tokens_per_s']:,.1f}", f"{r['device_bytes'] / 1e9:.2f} GB", read, *over)
     return table
 
 
