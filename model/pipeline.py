@@ -101,7 +101,7 @@ class Pipeline:
         exchanges: list[dict[int, Exchange]] = [{} for _ in requests]
         for index, cache in enumerate(decoder.caches):
             if isinstance(cache, SampledLayer):
-                found = cache.exchanges(requests, decoder.shape.heads, decoder.weights.dtype)
+                found = cache.exchanges(requests, decoder.shape.heads)
                 for lane, exchange in zip(exchanges, found, strict=True):
                     lane[index] = exchange
         self._decoder = decoder

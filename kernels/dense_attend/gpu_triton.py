@@ -65,7 +65,7 @@ def runs_of(T: int, programs: int, tokens: int) -> int:
     return max(1, min(MOST_RUNS, triton.cdiv(512, programs), T // (2 * tokens)))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache  # for good: captured graphs hold the address
 def _buffer(device: torch.device, numbers: int) -> torch.Tensor:
     return torch.empty(numbers, dtype=torch.float32, device=device)
 
