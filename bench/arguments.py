@@ -104,7 +104,7 @@ class LayerData:
     @cached_property
     def store(self) -> Store:
         s = self.sizes
-        return Store.allocate(s.kv_heads, s.context, s.head_dim, s.dtype).appended(*self.keys_and_values, self.center)
+        return Store.allocate(s.kv_heads, s.context, s.head_dim, s.dtype).appended(*self.keys_and_values)
 
     @cached_property
     def segment_codes(self) -> list[torch.Tensor]:

@@ -13,6 +13,7 @@ import torch
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData
 from truffle.kernels import registry
+from truffle.kernels.moving import Mover
 
 PASSED = "passed"
 READS_SAMPLES = ("retrieve", "sparse_attend", "retrieve_attend")
@@ -28,7 +29,7 @@ class Contender:
     Attributes:
         isa: instruction set that it runs with.
         gate: PASSED, or why it is not timed.
-        prepare: makes the call that is timed.
+        prepare: makes the call that is timed; one on a CUDA device does not wait for it.
         device: where it computes.
     """
 
@@ -42,7 +43,7 @@ class Contender:
 def registered(op: str, name: str, layers: list[LayerData], threads: int, isa: str) -> Contender:
     """The implementation `name` of `op`, after the cases of its contract."""
     verdict, used = judged(op, name, threads, isa)
-    device = _device(op, name) if verdict == PASSED else "cpu"
+    device = device_of(op, name) if verdict == PASSED else "cpu"
     return Contender(name, used, verdict, partial(_call, op, name, layers, threads, used, device), device)
 
 
@@ -53,7 +54,7 @@ def judged(op: str, name: str, threads: int, isa: str) -> tuple[str, str]:
         return f"unusable: {reason}", isa
     implementation = registry.get(op, name)
     used = resolve(isa) if implementation.needs.isas else "auto"
-    problem = gate.check(implementation, threads, used, _device(op, name))
+    problem = gate.check(implementation, threads, used, device_of(op, name))
     return (f"failed: {problem}" if problem else PASSED), used
 
 
@@ -66,10 +67,11 @@ def resolve(level: str) -> str:
 
 def turns(op: str, layers: list[LayerData], device: str = "cpu") -> list[dict[str, Any]]:
     """Arguments of one call after another; outputs go to the same place each time, as a decoder's do."""
-    first, outputs = gate.moved(layers[0].arguments(op)(0), device), registry.contract(op).tensors
+    move, outputs = Mover(device), registry.contract(op).tensors
+    first = move(layers[0].arguments(op)(0))
     shared = {name: first[name] for name, spec in outputs.items() if spec.output}
     draws = range(QUERY_DRAWS if op in READS_SAMPLES else 1)
-    return [gate.moved(layer.arguments(op)(draw) | shared, device) for draw in draws for layer in layers]
+    return [move(layer.arguments(op)(draw) | shared) for draw in draws for layer in layers]
 
 
 def in_turn(calls: Sequence[Call]) -> Call:
@@ -78,18 +80,12 @@ def in_turn(calls: Sequence[Call]) -> Call:
     return lambda: next(turn)()
 
 
-def _device(op: str, name: str) -> str:
+def device_of(op: str, name: str) -> str:
     """Where the implementation's tensors live; a GPU kernel that is interpreted takes the CPU's."""
     on_gpu = registry.get(op, name).needs.device == "cuda" and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
 
 
 def _call(op: str, name: str, layers: list[LayerData], threads: int, isa: str, device: str) -> Call:
-    implementation = registry.get(op, name)
-
-    def call(arguments: dict[str, Any]) -> None:
-        implementation(**arguments, threads=threads, isa=isa)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return in_turn([partial(call, arguments) for arguments in turns(op, layers, device)])
+    call = partial(registry.get(op, name), threads=threads, isa=isa)
+    return in_turn([partial(call, **arguments) for arguments in turns(op, layers, device)])

@@ -59,7 +59,7 @@ def _memory_copy(size_bytes: int, seconds: float) -> Spread:
 
     source = torch.zeros(size_bytes, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
-    return Spread.rate(2 * size_bytes, _on_device_s(lambda: target.copy_(source), seconds))
+    return Spread.rate(2 * size_bytes, on_device_s(lambda: target.copy_(source), seconds))
 
 
 def _launch(seconds: float) -> Spread:
@@ -70,7 +70,7 @@ def _launch(seconds: float) -> Spread:
     with torch.cuda.graph(graph):
         for _ in range(LAUNCHES):
             tiny.add_(1.0)
-    return Spread.of(duration / LAUNCHES for duration in _on_device_s(graph.replay, seconds))
+    return Spread.of(duration / LAUNCHES for duration in on_device_s(graph.replay, seconds))
 
 
 def _link(seconds: float) -> list[LinkPoint]:
@@ -96,8 +96,8 @@ def _copy_and_wait(target: Any, source: Any) -> Callable[[], None]:
     return run
 
 
-def _on_device_s(run: Callable[[], object], seconds: float) -> list[float]:
-    """Durations of `run` between CUDA events."""
+def on_device_s(run: Callable[[], object], seconds: float) -> list[float]:
+    """Durations of `run` between CUDA events, the first left out."""
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from truffle.kernels import registry
+from truffle.kernels.moving import moved
 from truffle.kernels.registry import Implementation
 
 
@@ -21,10 +22,3 @@ def check(implementation: Implementation, threads: int, isa: str, device: str) -
         if problem:
             return f"{case.name}: {problem}"
     return None
-
-
-def moved(arguments: dict, device: str) -> dict:
-    """The arguments with their tensors on `device`."""
-    import torch
-
-    return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in arguments.items()}

@@ -70,7 +70,7 @@ class LayerIndex:
         ops = self._operations(LshParameters(K=K, L=L))
         kv_heads, n, d = sample.keys.shape
         self._center = sample.keys.float().mean(dim=1)
-        self._store = Store.allocate(kv_heads, n, d).appended(sample.keys, sample.values, self._center)
+        self._store = Store.allocate(kv_heads, n, d).appended(sample.keys, sample.values)
         self._planes = torch.from_numpy(hyperplanes(d, K, L, seed, sample.layer).copy())
         codes = torch.empty(kv_heads, L, n, dtype=torch.uint16)
         ops.hash_codes(sample.keys, self._planes, self._center, codes, K=K)

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 from truffle.bench.arguments import LayerData
-from truffle.bench.contender import PASSED, QUERY_DRAWS, Call, Contender, in_turn, judged, registered, turns
+from truffle.bench.contender import PASSED, QUERY_DRAWS, Call, Contender, device_of, in_turn, judged, registered, turns
 from truffle.bench.timing import layers_beyond_cache
 from truffle.kernels import registry
+from truffle.kernels.moving import Mover
 
 OP, PARTS = "retrieve+sparse_attend", ("retrieve", "sparse_attend")
 FUSED, FUSED_SUFFIX = "retrieve_attend", " fused"
@@ -57,7 +58,8 @@ def _apart(name: str, layers: list[LayerData], threads: int, isa: str) -> Conten
     verdicts = [judged(op, name, threads, isa) for op in PARTS]
     verdict = next((found for found, _ in verdicts if found != PASSED), PASSED)
     used = verdicts[-1][1]
-    return Contender(name, used, verdict, partial(_call, name, layers, threads, used))
+    device = device_of(PARTS[0], name) if verdict == PASSED else "cpu"
+    return Contender(name, used, verdict, partial(_call, name, layers, threads, used, device), device)
 
 
 def layers_for(data: LayerData) -> list[LayerData]:
@@ -81,22 +83,22 @@ def measured(data: LayerData, parts: tuple[str, ...]) -> dict[str, Any]:
     return {"bytes_moved": round(statistics.mean(moved)), "sampled_fraction": statistics.mean(fractions)}
 
 
-def pairs(layers: list[LayerData]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def pairs(layers: list[LayerData], device: str = "cpu") -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Arguments of the two operations; the second reads the ids that the first writes."""
-    first = turns(PARTS[0], layers)
+    first, move = turns(PARTS[0], layers, device), Mover(device)
     found = {name: first[0][name] for name in ("ids", "count")}
-    attend = [layer.sparse_attend_arguments(draw, found) for draw in range(QUERY_DRAWS) for layer in layers]
+    attend = [move(layer.sparse_attend_arguments(draw, found)) for draw in range(QUERY_DRAWS) for layer in layers]
     return list(zip(first, attend, strict=True))
 
 
-def _call(name: str, layers: list[LayerData], threads: int, isa: str) -> Call:
+def _call(name: str, layers: list[LayerData], threads: int, isa: str, device: str) -> Call:
     retrieve, attend = (partial(registry.get(op, name), threads=threads, isa=isa) for op in PARTS)
 
     def call(first: dict[str, Any], second: dict[str, Any]) -> None:
         retrieve(**first)
         attend(**second)
 
-    return in_turn([partial(call, *pair) for pair in pairs(layers)])
+    return in_turn([partial(call, *pair) for pair in pairs(layers, device)])
 
 
 def _why_not(name: str, ops: tuple[str, ...]) -> str | None:

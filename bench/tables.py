@@ -23,8 +23,9 @@ def operation_table(records: list[dict[str, Any]]) -> Table:
     """Times of operations, or why a gate was not passed."""
     rival = next((key for r in records for key in r if key.startswith("speedup_over_") and key.endswith("_v02")), None)
     headers = [f"faster than {rival.removeprefix('speedup_over_')}"] if rival else []
+    on_card = any("device_median_us" in r for r in records)
     columns = ("operation", "implementation", "isa", "threads", "batch", "median", "p20", "p80", "GB/s", "of peak")
-    table = _table(*columns, *headers)
+    table = _table(*columns, *(["on device"] if on_card else []), *headers)
     for r in records:
         described = [r["op"], r["impl"], r["isa"], str(r["threads"]), str(r["batch"])]
         if r["gate"] != "passed":
@@ -32,7 +33,8 @@ def operation_table(records: list[dict[str, Any]]) -> Table:
             continue
         times = [f"{r[key]:,.0f} us" for key in ("median_us", "p20_us", "p80_us")]
         rate, share = f"{r['bandwidth_bytes_per_s'] / 1e9:.1f}", f"{r['share_of_peak']:.0%}"
-        table.add_row(*described, *times, rate, share, *([_ratio(r, rival)] if rival else []))
+        alone = [f"{r['device_median_us']:,.1f} us" if "device_median_us" in r else ""] if on_card else []
+        table.add_row(*described, *times, rate, share, *alone, *([_ratio(r, rival)] if rival else []))
     return table
 
 

@@ -15,6 +15,7 @@ import torch
 from truffle.bench import gate
 from truffle.bench.contender import QUERY_DRAWS
 from truffle.kernels import registry
+from truffle.kernels.moving import Mover, moved
 
 PAIRS = [(op, name) for op in registry.ops() for name in registry.names(op)]
 
@@ -31,7 +32,8 @@ def test_operation(op, name, layer, threads, benchmark, described):
     if problem:
         pytest.fail(f"{op}/{name} fails its gate, so it is not timed: {problem}")
 
-    draws = [gate.moved(layer.arguments(op)(draw), device) for draw in range(QUERY_DRAWS)]
+    move = Mover(device)
+    draws = [move(layer.arguments(op)(draw)) for draw in range(QUERY_DRAWS)]
     turn = itertools.cycle(draws)
 
     def call() -> None:
@@ -58,7 +60,7 @@ def widest_isa() -> str:
 
 def facts(op: str, draws: list[dict]) -> dict[str, float | None]:
     """Bytes moved and keys retrieved a call, over all query heads; means over the draws."""
-    on_host = [gate.moved(arguments, "cpu") for arguments in draws]
+    on_host = [moved(arguments, "cpu") for arguments in draws]
     retrieved = [float(arguments["count"].sum()) for arguments in on_host if "count" in arguments]
     return {
         "bytes_moved": statistics.mean(map(registry.contract(op).bytes_moved, on_host)),

@@ -10,7 +10,7 @@ except ImportError as error:
     raise ImportError(f"the native extension cannot be loaded; run make install ({error})") from error
 
 # Each level includes those before it; an operation without a kernel for a level runs the one below.
-ISAS = ("scalar", "avx2", "avx512", "avx512_bf16")
+ISAS = ("scalar", "avx2", "avx512", "avx512_bf16", "amx_bf16")
 PINNING = ("cores",)
 
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,12 @@ class Implementation:
         self._expect_one_of("pinning", ("none", *self.needs.pinning), arguments["pinning"])
         counted = isinstance(threads, int) and not isinstance(threads, bool) and threads >= 1
         expect(counted, "threads", "an integer of at least 1", repr(threads))
-        if self.needs.device == "cpu":
+        if self.needs.device != "any" and not _interpreted(self.name):
+            kind = self.needs.device
             for name in specs:
                 where = getattr(arguments.get(name), "device", None)
-                expect(where is None or where.type == "cpu", name, f"a CPU tensor for {self.op}/{self.name}", where)
+                wanted = f"a {kind.upper()} tensor for {self.op}/{self.name}"
+                expect(where is None or where.type == kind, name, wanted, where)
         contract(self.op).validate(arguments)
         reason = self.refuses(arguments)
         if reason:
@@ -154,18 +157,19 @@ def why_not(op: str, name: str) -> str | None:
     if missing:
         extra = f" (pip install 'truffle-attention[{needs.extra}]')" if needs.extra else ""
         return f"needs {', '.join(missing)}{extra}"
-    if needs.device == "cuda" and not _cuda_or_interpreter(name):
+    if needs.device == "cuda" and not _interpreted(name) and not _has_cuda():
         return "needs a CUDA device"
     return None
 
 
-def _cuda_or_interpreter(name: str) -> bool:
-    import os
+def _interpreted(name: str) -> bool:
+    return name == "gpu_triton" and os.environ.get("TRITON_INTERPRET") == "1"
 
+
+def _has_cuda() -> bool:
     import torch
 
-    interpreted = name == "gpu_triton" and os.environ.get("TRITON_INTERPRET") == "1"
-    return interpreted or torch.cuda.is_available()
+    return torch.cuda.is_available()
 
 
 def usable(op: str) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Where sampled keys live: key, value and norm of a token side by side, and the tables that find them."""
+"""Where sampled keys live: key and value of a token side by side, and the tables that find them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from truffle.kernels.quantise import dequantise, quantise
 
 SEGMENT_TOKENS = 65_536
 _ROW_ALIGNMENT_BYTES = 16
-_FLOATS = {torch.bfloat16: 1, torch.float32: 1, torch.int8: 3}  # norm, and of codes two scales
-STORE_DTYPES = tuple(_FLOATS)
+_SCALES = {torch.bfloat16: 0, torch.float32: 0, torch.int8: 2}
+STORE_DTYPES = tuple(_SCALES)
 
 
 @dataclass(frozen=True)
 class Store:
-    """Rows of the tokens of one request and layer: ``[key | value | norm]``, or in eight bits
-    ``[key codes | value codes | norm | key scale | value scale]``.
+    """Rows of the tokens of one request and layer: ``[key | value]``, or in eight bits
+    ``[key codes | value codes | key scale | value scale]``.
 
-    One gather touches one run of memory a token. Rows are padded to 16 bytes, not to a cache line: a row
-    spans the same number of lines either way, and 16 keep the index of a 96K context 8% smaller. Norm and
-    scales are float32 in the row's own bits, from byte ``2 * d * element size`` on, a multiple of 4.
+    One gather touches one run of memory a token: 8 whole cache lines in bfloat16 at d = 128. Rows are padded to
+    16 bytes, not to a line, as an eight-bit row spans 5 lines either way and 16 keep it 15% smaller. Scales are
+    float32 in the row's own bits, from byte ``2 * d`` on, a multiple of 4.
 
     Attributes:
         rows: [Hkv, capacity, row width], bfloat16, float32 or int8 (quantise.py).
@@ -55,28 +55,19 @@ class Store:
         """[Hkv, length, d]: a view, or a dequantised float32 copy of int8 rows."""
         return self._vectors(1)
 
-    @property
-    def norms(self) -> torch.Tensor:
-        """Norms of the centred keys, [Hkv, length] float32, a view."""
-        return self._floats(0)
-
     def _vectors(self, part: int) -> torch.Tensor:
         held = self._elements(part)
-        return dequantise(held, self._floats(1 + part)) if self.rows.dtype == torch.int8 else held
+        return dequantise(held, self._scales(part)) if self.rows.dtype == torch.int8 else held
 
     def _elements(self, part: int) -> torch.Tensor:
         return self.rows[:, : self.length, part * self.head_dim : (part + 1) * self.head_dim]
 
-    def _floats(self, index: int) -> torch.Tensor:
-        width = 4 // self.rows.element_size()
-        start = 2 * self.head_dim + index * width
-        return self.rows[:, : self.length, start : start + width].view(torch.float32).squeeze(-1)
+    def _scales(self, part: int) -> torch.Tensor:
+        start = 2 * self.head_dim + 4 * part
+        return self.rows[:, : self.length, start : start + 4].view(torch.float32).squeeze(-1)
 
-    def appended(self, keys: torch.Tensor, values: torch.Tensor, center: torch.Tensor, **team: Any) -> Store:
-        """This store with `keys` and `values` [Hkv, m, d] added; it grows by half when it is full.
-
-        Norms are taken of the stored, rounded key minus `center` [Hkv, d] float32.
-        """
+    def appended(self, keys: torch.Tensor, values: torch.Tensor, **team: Any) -> Store:
+        """This store with `keys` and `values` [Hkv, m, d] added; it grows by half when it is full."""
         end = self.length + keys.shape[1]
         rows = self.rows
         if end > rows.shape[1]:
@@ -86,12 +77,11 @@ class Store:
         new = Store(rows[:, self.length : end], keys.shape[1], self.head_dim)
         new._hold(0, keys)
         new._hold(1, values)
-        new.norms[:] = torch.linalg.vector_norm(new.keys.float() - center[:, None], dim=-1)
         return Store(rows, end, self.head_dim)
 
     def _hold(self, part: int, x: torch.Tensor) -> None:
         if self.rows.dtype == torch.int8:
-            x, self._floats(1 + part)[:] = quantise(x)
+            x, self._scales(part)[:] = quantise(x)
         self._elements(part)[:] = x
 
 
@@ -101,8 +91,8 @@ def row_width(head_dim: int, dtype: torch.dtype) -> int:
 
 
 def row_bytes(head_dim: int, dtype: torch.dtype) -> int:
-    """Bytes of a row: key, value and their float32 figures, padded to 16."""
-    return -(-(2 * head_dim * dtype.itemsize + 4 * _FLOATS[dtype]) // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES
+    """Bytes of a row: key, value and the scales of codes, padded to 16."""
+    return -(-(2 * head_dim * dtype.itemsize + 4 * _SCALES[dtype]) // _ROW_ALIGNMENT_BYTES) * _ROW_ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True)

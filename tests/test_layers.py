@@ -118,7 +118,7 @@ def test_reading_records_and_the_registry_loads_nothing_heavy(module):
 def misplaced_flags(text: str) -> list[str]:
     """CMake commands that name -m flags, other than the lists of one instruction set each."""
     commands = re.findall(r"(\w+)\s*\(([^()]*)\)", re.sub(r"#.*", "", text))
-    lists = re.compile(r"avx\w*_flags\s")
+    lists = re.compile(r"a[mv]x\w*_flags\s")
     return [
         f"{name}({body})"
         for name, body in commands

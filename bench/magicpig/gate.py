@@ -56,7 +56,7 @@ def reference(data: LayerData, ids: torch.Tensor, count: torch.Tensor) -> tuple[
     s = data.sizes
     keys, norms = centred_keys(data)
     store = Store.allocate(s.kv_heads, s.context, s.head_dim, s.dtype)
-    store = store.appended(keys, data.keys_and_values[1], torch.zeros(s.kv_heads, s.head_dim))
+    store = store.appended(keys, data.keys_and_values[1])
     out, lse = torch.empty(1, s.heads, s.head_dim), torch.empty(1, s.heads)
     registry.get("sparse_attend", "reference")(
         q=data.queries(), stores=[store], ids=ids, count=count, center=None, law=None,

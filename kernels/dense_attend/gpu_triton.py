@@ -1,19 +1,20 @@
 """dense_attend in Triton: keys are split among programs, the query heads of a group share each key's load.
 
-Every program attends one run of keys of one key/value head with an online softmax; a second kernel joins the runs.
+Every program attends one run of keys of one key/value head with an online softmax; merge_states joins the runs.
 """
 
 # pyright: reportPossiblyUnboundVariable=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false
-
-import functools
 
 import torch
 import triton
 import triton.language as tl
 
 from truffle.kernels.contract import Needs
+from truffle.kernels.merge_states.gpu_triton import merge_states
 from truffle.kernels.registry import implements
+from truffle.kernels.triton_support import operand
+from truffle.kernels.workspace import partial_states
 
 GROUP = 16  # query heads a program at most: the least rows a product on the tensor cores takes
 MOST_RUNS = 128
@@ -39,22 +40,22 @@ def dense_attend(
     groups = triton.cdiv(H // Hkv, GROUP)
     runs = runs_of(T, B * Hkv * groups, options["TOKENS"])
     per_run = triton.cdiv(triton.cdiv(T, runs), options["TOKENS"]) * options["TOKENS"]
-    partial = workspace(q.device, runs * B * H * (d + 1))
+    outs, lses = partial_states(q.device, "dense_attend", runs, B * H, d) if runs > 1 else (out, lse)
     with torch.cuda.device_of(q):
-        attend_run[(B * Hkv * groups, runs)](q, keys, values, lengths, partial, T, B, per_run, scale, **options)
-        join_runs[(B * H,)](partial, out, lse, B, runs, H=H, D=d, WIDE=options["WIDE"], RUNS=MOST_RUNS)
+        attend_run[(B * Hkv * groups, runs)](q, keys, values, lengths, outs, lses, T, B, per_run, scale, **options)
+    if runs > 1:
+        merge_states(outs, lses, out, lse)
 
 
 def tiling(dtype: torch.dtype, group: int, d: int) -> dict:
     """Constants of `attend_run` for keys of `dtype`."""
-    interpreted = not isinstance(attend_run, triton.JITFunction)  # the interpreter cannot multiply bfloat16
     return {
         "G": group,
         "D": d,
         "WIDE": max(16, triton.next_power_of_2(d)),
-        "OPERAND": tl.bfloat16 if dtype == torch.bfloat16 and not interpreted else tl.float32,
+        "OPERAND": operand(dtype),
         "ROWS": GROUP,
-        "TOKENS": 64 if dtype == torch.bfloat16 else 32,
+        "TOKENS": 64 if dtype == torch.bfloat16 else 16,
         "num_warps": 4,
         "num_stages": 2,
     }
@@ -65,23 +66,14 @@ def runs_of(T: int, programs: int, tokens: int) -> int:
     return max(1, min(MOST_RUNS, triton.cdiv(512, programs), T // (2 * tokens)))
 
 
-@functools.cache  # for good: captured graphs hold the address
-def _buffer(device: torch.device, numbers: int) -> torch.Tensor:
-    return torch.empty(numbers, dtype=torch.float32, device=device)
-
-
-def workspace(device: torch.device, numbers: int) -> torch.Tensor:
-    """Scratch of at least `numbers` float32, kept between calls; calls on one device follow one another."""
-    return _buffer(device, triton.next_power_of_2(numbers))
-
-
 @triton.jit
 def attend_run(
     p_q,  # [B, H, d]
     p_keys,  # [B, Hkv, T, d]
     p_values,  # [B, Hkv, T, d]
     p_lengths,  # [B]
-    p_partial,  # [runs, B * H, d + 1]: weighted values over their sum, and its logarithm
+    p_outs,  # [runs, B * H, d]
+    p_lses,  # [runs, B * H]
     T,
     B,
     per_run,
@@ -127,33 +119,6 @@ def attend_run(
     b_some = b_total > 0
     b_lse = tl.where(b_some, b_max + tl.log(tl.where(b_some, b_total, 1.0)), -float("inf"))
     b_out = b_sum / tl.where(b_some, b_total, 1.0)[:, None]
-    o_partial = (run * B * heads * G + o_query) * (D + 1)
-    tl.store(p_partial + o_partial[:, None] + o_d, b_out, mask=m_q)
-    tl.store(p_partial + o_partial + D, b_lse, mask=m_row)
-
-
-@triton.jit
-def join_runs(
-    p_partial,
-    p_out,  # [B * H, d]
-    p_lse,  # [B * H]
-    B,
-    runs,
-    H: tl.constexpr,
-    D: tl.constexpr,
-    WIDE: tl.constexpr,
-    RUNS: tl.constexpr,
-):
-    query = tl.program_id(0).to(tl.int64)
-    o_run, o_d = tl.arange(0, RUNS), tl.arange(0, WIDE)
-    m_run, m_d = o_run < runs, o_d < D
-    o_partial = (o_run.to(tl.int64) * B * H + query) * (D + 1)
-    b_lse = tl.load(p_partial + o_partial + D, mask=m_run, other=-float("inf"))
-    b_max = tl.max(b_lse, 0)
-    b_origin = tl.where(b_max == -float("inf"), 0.0, b_max)
-    b_weight = tl.exp(b_lse - b_origin)
-    b_total = tl.sum(b_weight, 0)
-    b_divisor = tl.where(b_total > 0, b_total, 1.0)
-    b_part = tl.load(p_partial + o_partial[:, None] + o_d, mask=m_run[:, None] & m_d, other=0.0)
-    tl.store(p_out + query * D + o_d, tl.sum(b_weight[:, None] * b_part, 0) / b_divisor, mask=m_d)
-    tl.store(p_lse + query, tl.where(b_total > 0, b_origin + tl.log(b_divisor), -float("inf")))
+    o_state = run.to(tl.int64) * B * heads * G + o_query
+    tl.store(p_outs + o_state[:, None] * D + o_d, b_out, mask=m_q)
+    tl.store(p_lses + o_state, b_lse, mask=m_row)

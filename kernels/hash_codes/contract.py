@@ -20,11 +20,18 @@ def arguments(case: Case) -> Arguments:
         x[0, 0], x[0, 1], x[0, 2] = 0.0, float("nan"), float("inf")
     return {
         "x": x.to(getattr(torch, s.get("dtype", "float32"))),
-        "planes": torch.from_numpy(hyperplanes(s["d"], s["K"], s["L"], case.seed, 0).copy()),
+        "planes": _planes(case),
         "center": center,
         "codes": torch.full((s["R"], s["L"], s["n"]), SENTINEL, dtype=torch.uint16),
         "K": s["K"],
     }
+
+
+def _planes(case: Case) -> torch.Tensor:
+    s = case.sizes
+    if not s.get("full_planes"):
+        return torch.from_numpy(hyperplanes(s["d"], s["K"], s["L"], case.seed, 0).copy())
+    return torch.randn(s["d"], s["K"] * s["L"], generator=torch.Generator().manual_seed(case.seed))
 
 
 def check(arguments: Arguments, sizes: dict[str, int]) -> None:
@@ -80,6 +87,14 @@ CONTRACT = OpContract(
         Case("d80", {"R": 1, "n": 50, "d": 80, "K": 7, "L": 6}, seed=5),
         Case("d16", {"R": 2, "n": 70, "d": 16, "K": 3, "L": 12, "centred": True}, seed=7),
         Case("d32_bf16", {"R": 2, "n": 150, "d": 32, "K": 5, "L": 9, "centred": True, "dtype": "bfloat16"}, seed=8),
+        Case("full_planes", {"R": 2, "n": 90, "d": 64, "K": 10, "L": 7, "centred": True, "full_planes": True}, seed=11),
+        Case(
+            "full_planes_bf16",
+            {"R": 2, "n": 347, "d": 80, "K": 11, "L": 9, "centred": True, "full_planes": True, "dtype": "bfloat16"},
+            seed=12,
+        ),
+        Case("many", {"R": 3, "n": 347, "d": 80, "K": 10, "L": 13, "centred": True, "dtype": "bfloat16"}, seed=9),
+        Case("many_K16", {"R": 1, "n": 529, "d": 128, "K": 16, "L": 7, "dtype": "bfloat16"}, seed=10),
         Case("special", {"R": 1, "n": 9, "d": 64, "K": 8, "L": 4, "special": True}, seed=6),
     ),
 )

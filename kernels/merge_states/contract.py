@@ -58,6 +58,7 @@ CONTRACT = OpContract(
         Case("two", {"P": 2, "B": 2, "H": 8, "d": 64}),
         Case("one", {"P": 1, "B": 1, "H": 1, "d": 80}, seed=1),
         Case("empty", {"P": 3, "B": 2, "H": 3, "d": 64, "empty": True}, seed=2),
+        Case("many", {"P": 37, "B": 1, "H": 2, "d": 64, "empty": True}, seed=4),
         Case("far_apart", {"P": 2, "B": 1, "H": 4, "d": 128, "spread": 200.0}, seed=3),
     ),
 )

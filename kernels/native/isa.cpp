@@ -7,16 +7,20 @@
 #ifdef TRUFFLE_X86
 #include <cpuid.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace truffle {
 namespace {
 
-constexpr const char* names[] = {"scalar", "avx2", "avx512", "avx512_bf16"};
+constexpr const char* names[] = {"scalar", "avx2", "avx512", "avx512_bf16", "amx_bf16"};
 
 #ifdef TRUFFLE_X86
 
 struct Features {
-    bool avx2 = false, avx512 = false, bf16 = false;  // what the processor has
+    bool avx2 = false, avx512 = false, bf16 = false, amx = false;  // what the processor has
     uint32_t saved = 0;                               // XCR0: registers kept across task switches
 };
 
@@ -33,9 +37,20 @@ Features read_features() {
     constexpr unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31;
     found.avx2 = fma && (b >> 5 & 1);
     found.avx512 = found.avx2 && (b & (f | dq | bw | vl)) == (f | dq | bw | vl);
-    bool vnni = c >> 11 & 1;
+    bool vnni = c >> 11 & 1, tiles = (d >> 22 & 1) && (d >> 24 & 1);
     found.bf16 = found.avx512 && vnni && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+    found.amx = found.bf16 && tiles;
     return found;
+}
+
+// A process asks once for the tiles' 8 KB of state.
+bool may_use_tiles() {
+#ifdef __linux__
+    constexpr long request = 0x1023, tile_data = 18;
+    return syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+    return false;
+#endif
 }
 
 std::string why_not_x86(Isa isa) {
@@ -48,9 +63,12 @@ std::string why_not_x86(Isa isa) {
         case Isa::scalar: return "";
         case Isa::avx2: return lacks(has.avx2, 0x06, "AVX2 or FMA");
         case Isa::avx512: return lacks(has.avx512, 0xE6, "AVX-512 F, BW, DQ or VL");
-        case Isa::avx512_bf16: break;
+        case Isa::avx512_bf16: return lacks(has.bf16, 0xE6, "AVX512-BF16 or VNNI");
+        case Isa::amx_bf16: break;
     }
-    return lacks(has.bf16, 0xE6, "AVX512-BF16 or VNNI");
+    static const bool permitted = has.amx && may_use_tiles();
+    const std::string reason = lacks(has.amx, 0x600E6, "AMX-BF16");
+    return !reason.empty() || permitted ? reason : "the operating system does not permit tiles";
 }
 #else
 std::string why_not_x86(Isa isa) { return isa == Isa::scalar ? "" : "it is for x86-64 processors"; }
@@ -67,7 +85,7 @@ int level_of(const std::string& name) {
 std::string why_not_isa(const std::string& name) {
     int level = level_of(name);
     if (level >= 0) return why_not_x86(Isa(level));
-    return "there is no such instruction set; known: scalar, avx2, avx512, avx512_bf16";
+    return "there is no such instruction set; known: scalar, avx2, avx512, avx512_bf16, amx_bf16";
 }
 
 Isa require_isa(const std::string& name) {

@@ -6,7 +6,7 @@
 namespace truffle {
 
 // Each level includes those before it.
-enum class Isa { scalar, avx2, avx512, avx512_bf16 };
+enum class Isa { scalar, avx2, avx512, avx512_bf16, amx_bf16 };
 
 // Parses a level by name. Throws std::invalid_argument for an unknown one, or one this machine cannot run.
 Isa require_isa(const std::string& name);

@@ -47,6 +47,10 @@ TRUFFLE_INLINE float max_lanes(Floats x) { return _mm512_reduce_max_ps((__m512)x
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
     return (Words)_mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1), from);
 }
+// The W signed bytes at `from`.
+TRUFFLE_INLINE Floats load_codes(const void* from) {
+    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(load<__m128i>(from)));
+}
 TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
     return (Floats)_mm512_i32gather_ps((__m512i)index, table, 4);
 }
@@ -71,6 +75,9 @@ TRUFFLE_INLINE Words load_some(const void* from, int count) {
     __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
     return (Words)_mm256_maskload_epi32(static_cast<const int*>(from), mask);
 }
+TRUFFLE_INLINE Floats load_codes(const void* from) {
+    return (Floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(load<int64_t>(from))));
+}
 TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
     return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
 }
@@ -91,6 +98,11 @@ TRUFFLE_INLINE Words load_some(const void* from, int count) {
     for (int i = 0; i < count; ++i) memcpy((char*)&words + 4 * i, static_cast<const char*>(from) + 4 * i, 4);
     return words;
 }
+TRUFFLE_INLINE Floats load_codes(const void* from) {
+    Floats codes{};
+    for (int i = 0; i < W; ++i) codes[i] = static_cast<const int8_t*>(from)[i];
+    return codes;
+}
 TRUFFLE_INLINE Floats gather(const float* table, Ints index) {
     Floats found{};
     for (int i = 0; i < W; ++i) found[i] = table[index[i]];
@@ -108,19 +120,40 @@ TRUFFLE_INLINE uint32_t positive_lanes(Floats x) {
 
 #endif
 
+// Keeps a product from being fused into a sum of which it is a term.
+TRUFFLE_INLINE Floats rounded(Floats x) {
+#if defined(__x86_64__)
+    asm("" : "+v"(x));
+#else
+    asm("" : "+m"(x));
+#endif
+    return x;
+}
+
 // to[i] = the sum of x[i], four at a time: together they cost little more than one.
-#if TRUFFLE_WIDTH > 4
+#if TRUFFLE_WIDTH == 16
+TRUFFLE_INLINE __m512 add_pairs(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+}
 TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {
-    __m128 a = fold(x[0]), b = fold(x[1]), c = fold(x[2]), d = fold(x[3]);
-    __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
-    __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
-    _mm_storeu_ps(to, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+    __m512 ab = add_pairs((__m512)x[0], (__m512)x[1]), cd = add_pairs((__m512)x[2], (__m512)x[3]);
+    _mm_storeu_ps(to, fold((Floats)_mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xEE))));
+}
+#elif TRUFFLE_WIDTH == 8
+TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {
+    __m256 ab = _mm256_hadd_ps((__m256)x[0], (__m256)x[1]), cd = _mm256_hadd_ps((__m256)x[2], (__m256)x[3]);
+    _mm_storeu_ps(to, fold((Floats)_mm256_hadd_ps(ab, cd)));
 }
 #else
 TRUFFLE_INLINE void sum_four(const Floats (&x)[4], float* to) {
     for (int i = 0; i < 4; ++i) to[i] = (x[i][0] + x[i][2]) + (x[i][1] + x[i][3]);
 }
 #endif
+
+TRUFFLE_INLINE void roots_of_four(const Floats (&x)[4], float* to) {
+    sum_four(x, to);
+    for (int i = 0; i < 4; ++i) to[i] = __builtin_sqrtf(to[i]);
+}
 
 TRUFFLE_INLINE float sum_lanes(Floats x) {
     float sums[4];

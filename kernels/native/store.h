@@ -11,13 +11,13 @@ constexpr int64_t element_bytes(Format format) {
     return format == Format::float32 ? 4 : format == Format::bfloat16 ? 2 : 1;
 }
 
-// Where the parts of a row begin, in bytes: [key d | value d | norm], and both scales behind for 8-bit elements.
+// Where the parts of a row begin, in bytes: [key d | value d], and both scales behind for 8-bit elements. d is even.
 struct RowLayout {
-    int64_t value, norm, key_scale, value_scale, used;
+    int64_t value, key_scale, value_scale, used;
 
     constexpr RowLayout(int64_t d, int64_t element)
-        : value(d * element), norm((2 * d * element + 3) / 4 * 4), key_scale(norm + 4), value_scale(norm + 8),
-          used(element == 1 ? norm + 12 : norm + 4) {}
+        : value(d * element), key_scale(2 * value), value_scale(key_scale + 4),
+          used(element == 1 ? value_scale + 4 : key_scale) {}
 };
 
 // Rows of one request, [heads, capacity, row bytes].

@@ -53,7 +53,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
         covered = 0
         for position, segment in enumerate(segments):
             name = f"tables[{request}][{position}]"
-            check_segment(segment, sizes, name)
+            check_segment(segment, sizes, name, arguments["query_codes"].device)
             expect(
                 segment.start >= covered, name, f"a start from {covered} on, as segments do not overlap", segment.start
             )
@@ -62,9 +62,9 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
         expect(capacity >= covered, "ids", f"room for all {covered} keys of request {request}", capacity)
 
 
-def check_segment(segment: Segment, sizes: dict[str, int], name: str) -> None:
-    """Raise ArgumentError unless the segment is whole and fits the query codes."""
-    expect_whole_segment(segment, name)
+def check_segment(segment: Segment, sizes: dict[str, int], name: str, device: torch.device) -> None:
+    """Raise ArgumentError unless the segment is whole, on `device`, and fits the query codes."""
+    expect_whole_segment(segment, name, device)
     Hkv, L, _ = segment.offsets.shape
     expect(sizes["L"] == L, name, f"L = {sizes['L']} tables as in query_codes", L)
     expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
@@ -100,7 +100,8 @@ CONTRACT = OpContract(
 
     The sample S of MagicPIG (arXiv 2410.16179), section 4.2; `min_hits` is 2 in the paper. The probed codes
     of one table must be distinct. Head h reads key/value head h // (H / Hkv). Ids are rows of the store, in
-    any order; count[b*H + h] says how many there are. The rest of a row of `ids` is undefined.
+    any order; count[b*H + h] says how many there are. The rest of a row of `ids` is undefined. Tables on a GPU, where
+    saying what is wrong would mean waiting, leave out codes, offsets and ids that cannot be.
     """,
     tensors={
         "query_codes": TensorSpec("B H L P", ("uint16",)),

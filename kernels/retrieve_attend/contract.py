@@ -21,11 +21,11 @@ def arguments(case: Case) -> Arguments:
     dtype = getattr(torch, s.get("dtype", "float32"))
     center = torch.randn(B, Hkv, d, generator=generator)
     stores = []
-    for request, lengths in enumerate(s["segments"]):
+    for lengths in s["segments"]:
         keys, values = torch.randn(2, Hkv, sum(lengths), d, generator=generator)
         if s.get("special"):
             values[:, 0] = torch.inf
-        stores.append(Store.allocate(Hkv, sum(lengths) + 2, d, dtype).appended(keys, values, center[request]))
+        stores.append(Store.allocate(Hkv, sum(lengths) + 2, d, dtype).appended(keys, values))
     return {
         "q": torch.randn(B, H, d, generator=generator).to(attention.query_dtype(case)),
         "tables": found["tables"],

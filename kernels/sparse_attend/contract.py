@@ -36,8 +36,7 @@ def arguments(case: Case) -> Arguments:
             keys[:, 0] = 0.0
             keys[:, 1] = center[request] if center is not None else 0.0
             keys[:, 2] = q[request, 0] * 3
-        mean = center[request] if center is not None else torch.zeros(Hkv, d)
-        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values, mean))
+        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values))
     ids = torch.full((B * H, capacity), -1, dtype=torch.int32)
     count = torch.zeros(B * H, dtype=torch.int32)
     for row in range(B * H):
@@ -87,13 +86,15 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(sizes["H"] % sizes.get("Hkv", sizes["H"]) == 0, "center", "Hkv that divides H", sizes.get("Hkv"))
     for request, store in enumerate(stores):
         name = f"stores[{request}]"
-        expect_whole_store(store, name)
+        expect_whole_store(store, name, arguments["q"].device)
         expect(store.head_dim == sizes["d"], name, f"head_dim {sizes['d']}", store.head_dim)
         Hkv = store.rows.shape[0]
         expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
         expect(Hkv == sizes.get("Hkv", Hkv), name, f"{sizes.get('Hkv')} key/value heads as in center", Hkv)
         expect(store.rows.dtype == stores[0].rows.dtype, name, f"{stores[0].rows.dtype}", store.rows.dtype)
     counts = arguments["count"]
+    if counts.device.type != "cpu":  # to look at it would be to wait for it
+        return
     low, high = int(counts.min()), int(counts.max())
     expect(low >= 0 and high <= sizes["capacity"], "count", f"0 to capacity {sizes['capacity']}", (low, high))
 
@@ -130,7 +131,7 @@ CONTRACT = OpContract(
     over i in ids[b*H + h, :count[b*H + h]] (MagicPIG, arXiv 2410.16179, Eq. 9 and 11). Either `law` gives
     ln u_i from cos_i = (q.k_i - q.center) / (|q| |k_i - center|), with both factors of a zero norm giving
     cos 0, or `log_weight` [B*H, capacity] holds ln u_i. An empty sample gives out = 0 and lse = -inf. An id
-    outside the store raises IndexError.
+    outside the store raises IndexError; on a GPU, where that would mean waiting, it is left out.
     """,
     tensors={
         "q": TensorSpec("B H d", ("float32", "bfloat16")),

@@ -10,7 +10,7 @@ from truffle.kernels.checks import expect
 from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.contract import Needs
 from truffle.kernels.numba_math import agreement_cell, exp_below_one, interpolate
-from truffle.kernels.numba_support import REORDER, address, array_at, bits, launching, prefetch, widen
+from truffle.kernels.numba_support import FUSE, REORDER, address, array_at, bits, launching, prefetch, widen
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store, row_width
 
@@ -52,7 +52,7 @@ def sparse_attend(
 
 def _described(store: Store, dtype: torch.dtype) -> tuple[int, ...]:
     Hkv, capacity, width = store.rows.shape
-    expect(width == row_width(store.head_dim, dtype), "stores", "rows of key, value and norm", f"{width} wide")
+    expect(width == row_width(store.head_dim, dtype), "stores", "rows of key and value", f"{width} wide")
     expect(0 <= store.length <= capacity, "stores", f"a length up to {capacity}", store.length)
     return address(store.rows, dtype, "stores"), store.length, Hkv, capacity, width
 
@@ -121,8 +121,8 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
     rows = array_at(start, capacity * width, like)
     floats = array_at(start, capacity * width * item_bytes // 4, FLOATS)
     floats_at, floats_stride = 2 * d * item_bytes // 4, width * item_bytes // 4
-    scores, cosines, value_scales = np.empty((3, BLOCK), np.float32)
-    scaled = item_bytes == 1
+    scores, norms, value_scales = np.empty((3, BLOCK), np.float32)
+    scaled, key_scale = item_bytes == 1, np.float32(1)
     length, offset = np.sqrt(_dot(query, query)), _dot(query, center)
     state[0], state[1:] = -np.inf, 0.0
     for first in range(0, len(sample), BLOCK):
@@ -133,14 +133,16 @@ def _attend_chunk(query, store, g, like, sample, center, table, known, scale, st
                 for ahead in range(base, base + width, LINE_BYTES // item_bytes):
                     prefetch(rows, ahead)
             base = np.intp(sample[first + i]) * width
-            scores[i] = _dot(query, rows[base : base + d])
-            tail = np.intp(sample[first + i]) * floats_stride + floats_at
-            cosines[i] = floats[tail]
+            key = rows[base : base + d]
+            scores[i] = _dot(query, key)
             if scaled:
-                scores[i] *= floats[tail + 1]
-                value_scales[i] = floats[tail + 2]
+                tail = np.intp(sample[first + i]) * floats_stride + floats_at
+                key_scale, value_scales[i] = floats[tail], floats[tail + 1]
+                scores[i] *= key_scale
+            if table.size > 0:
+                norms[i] = _distance(key, key_scale, center)
         if table.size > 0:
-            _weigh(scores[:size], cosines[:size], length, offset, table, scale)
+            _weigh(scores[:size], norms[:size], length, offset, table, scale)
         else:
             for i in range(size):
                 scores[i] = scale * scores[i] - known[first + i]
@@ -190,6 +192,15 @@ def _dot(a, b):
     for j in range(len(a)):
         total += a[j] * widen(b[j])
     return total
+
+
+@njit(fastmath=REORDER - FUSE)  # fused into the difference, a scaled key would be off from a center that it is
+def _distance(key, key_scale, center):
+    total = np.float32(0)
+    for j in range(len(key)):
+        apart = key_scale * widen(key[j]) - center[j]
+        total += apart * apart
+    return np.sqrt(total)
 
 
 @njit(fastmath=REORDER)

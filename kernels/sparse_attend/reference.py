@@ -44,8 +44,9 @@ def sparse_attend(
             else:
                 assert law is not None
                 assert center is not None
-                norms = store.norms[g, chosen].double() * query.norm()
-                cosine = torch.where(norms > 0, (products - query @ center[b, g].double()) / norms, 0.0)
+                middle = center[b, g].double()
+                norms = (keys - middle).norm(dim=-1) * query.norm()
+                cosine = torch.where(norms > 0, (products - query @ middle) / norms, 0.0)
                 log_u = torch.from_numpy(law.log_inclusion(cosine.numpy(), row))
             logits = scale * products - log_u
             total = logits.logsumexp(0)

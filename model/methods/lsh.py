@@ -78,9 +78,6 @@ class LshSelector:
             codes = torch.cat([segment_codes(older), segment_codes(newer)], dim=2)
             segments.append(self._built(older.start, codes))
 
-    def center(self, request: int) -> torch.Tensor:
-        return self._centers[request].cpu()
-
     @property
     def min_hits(self) -> int:
         """Tables that must hold a key for it to be sampled."""

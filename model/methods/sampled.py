@@ -43,10 +43,6 @@ class Selector(Protocol):
         """Take the next keys of a request, [Hkv, m, d], as they enter its store."""
         ...
 
-    def center(self, request: int) -> torch.Tensor:
-        """What norms in the store are taken from, [Hkv, d] float32. Valid after the first `add`."""
-        ...
-
     @property
     def question(self) -> tuple[tuple[int, ...], torch.dtype]:
         """What choosing needs to know of a query head: shape and dtype."""
@@ -130,9 +126,7 @@ class SampledLayer:
     def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key."""
         self.selector.add(request, as_stored(keys, self._store_dtype))
-        center = self.selector.center(request)
-        store = self.stores[request]
-        self.stores[request] = store.appended(keys.cpu(), values.cpu(), center, **self._ops.team)
+        self.stores[request] = self.stores[request].appended(keys.cpu(), values.cpu(), **self._ops.team)
 
     def twin(self) -> SampledLayer:
         """Another layer with the same contents; stores and tables are shared until one of the two seals."""

@@ -23,7 +23,7 @@ def test_memory_of_the_default_at_96k():
     middle, sparse = 98_304 - 68, 30
     ids, offsets = 8 * 150 * 2 * middle, 8 * 150 * 2 * 4 * 1025
     assert found.index_bytes == sparse * (ids + offsets)
-    assert found.host_bytes == found.index_bytes + sparse * 8 * middle * 528
+    assert found.host_bytes == found.index_bytes + sparse * 8 * middle * 512
     assert found.gpu_bytes == 2 * 8_030_261_248 + 2 * 98_304 * 4096 + sparse * 1092 * 4096
 
 
@@ -47,9 +47,9 @@ def test_eight_bits_halve_the_store_and_raise_the_bound():
     eight = DEFAULT.model_copy(update={"execution": Execution(store_format="int8")})
     wide, narrow = (memory(LLAMA, config, 98_304, True) for config in (DEFAULT, eight))
     assert narrow.index_bytes == wide.index_bytes
-    assert wide.host_bytes - narrow.host_bytes == 30 * 8 * (98_304 - 68) * (528 - 272)
+    assert wide.host_bytes - narrow.host_bytes == 30 * 8 * (98_304 - 68) * (512 - 272)
     slow, fast = (_bound(config) for config in (DEFAULT, eight))
-    assert fast / slow == pytest.approx(528 / 272, rel=0.02)
+    assert fast / slow == pytest.approx(512 / 272, rel=0.02)
 
 
 def _bound(config) -> float:

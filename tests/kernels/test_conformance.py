@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
 from truffle.kernels import registry
 from truffle.kernels.contract import Arguments
+from truffle.kernels.moving import moved
 
 
 def why_not_isa(name: str) -> str | None:
@@ -57,9 +56,4 @@ def test_compare_notices_untouched_outputs(op):
 
 
 def on_device(arguments: Arguments, device: str) -> Arguments:
-    target = "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu"
-    moved = copy.copy(arguments)
-    for key, value in arguments.items():
-        if isinstance(value, torch.Tensor):
-            moved[key] = value.to(target)
-    return moved
+    return moved(arguments, "cuda" if device == "cuda" and torch.cuda.is_available() else "cpu")

@@ -90,7 +90,7 @@ def test_numerator_and_denominator_are_unbiased(K, L, P, min_hits):
     keys, values = torch.randn(2, 1, n, d, generator=torch.Generator().manual_seed(0))
     q = torch.randn(1, 1, d, generator=torch.Generator().manual_seed(1))
     center = keys.mean(1)
-    store = Store.allocate(1, n, d, torch.float32).appended(keys, values, center)
+    store = Store.allocate(1, n, d, torch.float32).appended(keys, values)
     hash_codes, retrieve, attend = (registry.get(op) for op in ("hash_codes", "retrieve", "sparse_attend"))
     sums = []
     for seed in range(draws):

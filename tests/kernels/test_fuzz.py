@@ -96,7 +96,7 @@ class Chain:
         elif s.contents == "special" and n:
             rows = torch.randperm(n, generator=self.generator)[: 1 + n // 20]
             keys = keys.index_fill(1, rows, SPECIAL[s.seed % 3])
-        return Store.allocate(s.Hkv, n, s.d, s.dtype).appended(keys, values, center)
+        return Store.allocate(s.Hkv, n, s.d, s.dtype).appended(keys, values)
 
     def hashing(self, b: int) -> dict:
         s, keys = self.s, self.stores[b].keys.contiguous()

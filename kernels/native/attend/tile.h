@@ -36,6 +36,9 @@ struct Int8Rows {
     }
 };
 
+template <class Rows>
+constexpr bool scaled = Rows::parts == 4;
+
 // How d elements fall into vectors of words. A last word may reach into what lies behind them in the row.
 struct Chunks {
     int full;  // whole vectors

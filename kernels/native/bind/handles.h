@@ -20,7 +20,7 @@ struct Store {
         Format format = format_of(rows.dtype());
         int64_t size = element_bytes(format), capacity = rows.shape(1), row_bytes = rows.shape(2) * size;
         expect(head_dim > 0 && head_dim % 2 == 0, "head_dim", "an even number");
-        expect(row_bytes >= RowLayout(head_dim, size).used, "rows", "room for key, value, norm and scales");
+        expect(row_bytes >= RowLayout(head_dim, size).used, "rows", "room for key, value and scales");
         expect(length >= 0 && length <= capacity, "length", "0 to " + std::to_string(capacity));
         view = {static_cast<const char*>(rows.data()), int64_t(rows.shape(0)), capacity, row_bytes, length, format};
     }

@@ -2,15 +2,38 @@
 
 #include <algorithm>
 
+#include "hash_codes/amx_bf16.h"
 #include "scratch.h"
 
 namespace truffle {
+namespace {
+
+constexpr int64_t BLOCK = 512;
+
+#ifdef TRUFFLE_X86
+void hash_by_tiles(const HashCodes& call, Threads threads) {
+    const amx_bf16::PackedPlanes planes = amx_bf16::pack_planes(call, threads);
+    const int64_t vectors = call.R * call.n;
+    parallel(threads, (vectors + BLOCK - 1) / BLOCK, [&](int64_t task) {
+        thread_local Scratch scratch;
+        HashBlock block{task * BLOCK, std::min(BLOCK, vectors - task * BLOCK), 0, call.L, nullptr};
+        scratch.reserve(amx_bf16::scratch_bytes(call, block));
+        block.scratch = scratch.take<char>(0);
+        amx_bf16::hash_block(call, block, planes);
+    });
+}
+#endif
+
+}  // namespace
 
 // Blocks of vectors that fit the second-level cache; where there are too few, tables are shared out as well.
 void hash_codes(const HashCodes& call, Isa isa, Threads threads) {
-    constexpr int64_t BLOCK = 512;
     const int64_t vectors = call.R * call.n, blocks = (vectors + BLOCK - 1) / BLOCK;
     if (vectors == 0 || call.L == 0) return;
+#ifdef TRUFFLE_X86
+    // For fewer vectors the planes take longer to pack than to multiply by.
+    if (isa >= Isa::amx_bf16 && call.x.is_bf16 && vectors >= BLOCK) return hash_by_tiles(call, threads);
+#endif
     const int64_t wanted = threads.count == 1 ? 1 : 4 * threads.count;
     const int64_t shares = std::clamp<int64_t>((wanted + blocks - 1) / blocks, 1, call.L);
     parallel(threads, blocks * shares, [&](int64_t task) {

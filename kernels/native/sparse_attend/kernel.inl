@@ -1,5 +1,6 @@
 // A sample of one query head, or the union of those of up to four that share rows, a tile of rows at a time, the
 // next tile's rows on their way meanwhile.
+#include "attend/distances.h"
 #include "attend/products.h"
 #include "sparse_attend/sparse_attend.h"
 
@@ -27,13 +28,27 @@ TRUFFLE_INLINE bool find_rows(const Sample& s, int64_t first, int64_t value_offs
     return good;
 }
 
-TRUFFLE_INLINE void read_column(const char* const* rows, int64_t offset, float* to) {
-    for (int i = 0; i < TILE; ++i) memcpy(to + i, rows[i] + offset, 4);
+// What a tile's codes are multiples of.
+struct Scales {
+    float keys[TILE], values[TILE];
+
+    TRUFFLE_INLINE void read(const char* const* rows, const RowLayout& at) {
+        for (int i = 0; i < TILE; ++i) {
+            memcpy(keys + i, rows[i] + at.key_scale, 4);
+            memcpy(values + i, rows[i] + at.value_scale, 4);
+        }
+    }
+};
+
+template <int HEADS>
+TRUFFLE_INLINE void multiply_all(float* numbers, const float* scales) {
+    for (int i = 0; i < HEADS * TILE; i += W)
+        store(numbers + i, load<Floats>(numbers + i) * load<Floats>(scales + i % TILE));
 }
 
 // a = scale * q.k - ln u, where cos = (q.k - q.center) / (|q| |k - center|), by interpolation in the law's table.
-TRUFFLE_INLINE Floats logits_by_law(const SampleHead& head, float scale, Floats product, Floats key_norm) {
-    Floats norm = key_norm * head.norm;
+TRUFFLE_INLINE Floats logits_by_law(const SampleHead& head, float scale, Floats product, Floats distance) {
+    Floats norm = distance * head.norm;
     Floats cosine = select(norm > 0.0f, (product - head.along_center) / norm, Floats{});
     cosine = select(cosine > -1.0f, cosine, broadcast(-1.0f));  // NaN becomes -1
     cosine = select(cosine < 1.0f, cosine, broadcast(1.0f));
@@ -47,11 +62,12 @@ TRUFFLE_INLINE Floats logits_by_law(const SampleHead& head, float scale, Floats 
 }
 
 // Products become logits; -inf where a key is not in the head's sample.
-TRUFFLE_INLINE void fill_logits(const Sample& s, int h, int count, int64_t first, const float* norms, float* logits) {
+TRUFFLE_INLINE void fill_logits(const Sample& s, int h, int count, int64_t first, const float* distances,
+                                float* logits) {
     const SampleHead& head = s.heads[h];
     if (head.law) {
         for (int i = 0; i < TILE; i += W)
-            store(logits + i, logits_by_law(head, s.scale, load<Floats>(logits + i), load<Floats>(norms + i)));
+            store(logits + i, logits_by_law(head, s.scale, load<Floats>(logits + i), load<Floats>(distances + i)));
     } else {
         for (int i = 0; i < count; ++i) logits[i] = logits[i] * s.scale - s.log_weight[first + i];
     }
@@ -62,25 +78,14 @@ TRUFFLE_INLINE void fill_logits(const Sample& s, int h, int count, int64_t first
 
 template <class Rows, int HEADS>
 TRUFFLE_INLINE void attend_tile(const Sample& s, const Tile& tile, int64_t first, Chunks chunks, float* logits,
-                                float* sums, int64_t stride, State* states, Ahead ahead) {
-    constexpr bool scaled = Rows::parts == 4;
-    const RowLayout at(s.d, 4 / Rows::parts);
-    float column[TILE];
-    if (scaled) {
-        read_column(tile.keys, at.key_scale, column);
-        for (int i = 0; i < HEADS * TILE; i += W)
-            store(logits + i, load<Floats>(logits + i) * load<Floats>(column + i % TILE));
-    }
-    if (s.heads[0].law) read_column(tile.keys, at.norm, column);
+                                const float* distances, const Scales& scales, float* sums, int64_t stride,
+                                State* states, Ahead ahead) {
+    if (scaled<Rows>) multiply_all<HEADS>(logits, scales.keys);
     for (int h = 0; h < HEADS; ++h) {
-        fill_logits(s, h, tile.count, first, column, logits + h * TILE);
+        fill_logits(s, h, tile.count, first, distances, logits + h * TILE);
         scale_sums(sums + h * stride, stride, absorb(logits + h * TILE, states[h].max, states[h].sum));
     }
-    if (scaled) {
-        read_column(tile.keys, at.value_scale, column);
-        for (int i = 0; i < HEADS * TILE; i += W)
-            store(logits + i, load<Floats>(logits + i) * load<Floats>(column + i % TILE));
-    }
+    if (scaled<Rows>) multiply_all<HEADS>(logits, scales.values);
     add_values<Rows, HEADS>(tile.values, tile.count, chunks, logits, sums, stride, ahead);
 }
 
@@ -91,16 +96,20 @@ int64_t attend(const Sample& s, State* states) {
     const int64_t query_stride = chunks.count() * Products<Rows>::query_floats + Products<Rows>::more_floats;
     const int64_t stride = int64_t(chunks.count()) * Rows::parts * W;
     float *q = s.scratch, *sums = q + HEADS * query_stride;
-    memset(q, 0, HEADS * (query_stride + stride) * sizeof(float));
+    memset(q, 0, (HEADS * (query_stride + stride) + stride) * sizeof(float));
     for (int h = 0; h < HEADS; ++h) {
         Products<Rows>::prepare(s.heads[h].q, s.d, q + h * query_stride);
         states[h].max = -__builtin_inff();
         states[h].sum = 0.0f;
     }
     const Products<Rows> products(s.heads[0].q, s.d, HEADS);
+    const Distances<Rows> distances(s.center, s.d, sums + HEADS * stride);
+    // Steps of a line from where a row begins reach its last line, unless it begins within a line and ends in another.
+    const int64_t over = (reinterpret_cast<uintptr_t>(s.rows) | s.row_bytes) % 64 ? 48 : 0;
     Tile tiles[2];
     if (s.count && !find_rows(s, 0, at.value, tiles[0])) return 0;
-    for (int i = 0; s.count && i < tiles[0].count; ++i) Ahead{tiles[0].keys, tiles[0].count, at.used + 48, s.far}.ask(i);
+    const Ahead whole{tiles[0].keys, s.count ? tiles[0].count : 0, at.used + over, s.far};
+    for (int i = 0; i < whole.count; ++i) whole.ask(i);
     for (int64_t first = 0; first < s.count; first += TILE) {
         const Tile& tile = tiles[first / TILE % 2];
         Tile& next = tiles[(first / TILE + 1) % 2];
@@ -109,13 +118,16 @@ int64_t attend(const Sample& s, State* states) {
         // Keys are asked for while products are taken, values while values are added: requests in one burst
         // would wait for each other and leave memory idle in between.
         const Ahead keys{next.keys, next.count, at.value, s.far};
-        const Ahead values{next.values, next.count, at.used - at.value + 48, s.far};
-        float logits[HEADS * TILE];
+        const Ahead values{next.values, next.count, at.used - at.value + over, s.far};
+        float logits[HEADS * TILE], apart[TILE];
+        Scales scales;
+        if (scaled<Rows>) scales.read(tile.keys, at);
         for (int k = 0; k < TILE; k += KEYS) {
             for (int i = k; i < k + KEYS; ++i) keys.ask(i);
             products.template of<HEADS>(tile.keys + k, chunks, q, query_stride, logits + k);
+            if (s.center) distances.of(tile.keys + k, scales.keys + k, apart + k);
         }
-        attend_tile<Rows, HEADS>(s, tile, first, chunks, logits, sums, stride, states, values);
+        attend_tile<Rows, HEADS>(s, tile, first, chunks, logits, apart, scales, sums, stride, states, values);
     }
     for (int h = 0; h < HEADS; ++h)
         for (int64_t i = 0; i < s.d; ++i) states[h].weighted[i] = sums[h * stride + split_index<Rows>(i)];

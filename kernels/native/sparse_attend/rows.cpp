@@ -42,12 +42,12 @@ void attend_rows(const Queries& queries, const SampledRows& rows, Isa isa, State
     const StoreView& store = queries.stores[b];
     const int64_t head = rows.row % queries.H / (queries.H / store.heads);
     const float* center = queries.center ? queries.center + (b * store.heads + head) * d : nullptr;
-    scratch.reserve(rows.heads * (d + sample_scratch(d)) * sizeof(float) + 128);
+    scratch.reserve((rows.heads * d + sample_scratch(d, rows.heads)) * sizeof(float) + 128);
     float* q = scratch.take<float>(rows.heads * d);
     Sample sample{store.head(head), store.row_bytes, store.length, d, store.format, far_prefetch(),
-                  int(rows.heads), {},
+                  int(rows.heads), {}, center,
                   queries.scale, rows.ids, rows.count, rows.members, rows.log_weight,
-                  scratch.take<float>(rows.heads * sample_scratch(d))};
+                  scratch.take<float>(sample_scratch(d, rows.heads))};
     for (int64_t h = 0; h < rows.heads; ++h)
         sample.heads[h] = described(queries, rows.row + h, center, q + h * d);
     int64_t bad = pick(isa)(sample, states);

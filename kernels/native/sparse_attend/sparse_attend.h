@@ -65,15 +65,16 @@ struct Sample {
     bool far;  // ask for rows into the second-level cache
     int head_count;
     SampleHead heads[MOST_HEADS];
+    const float* center;  // [d] where heads have a law, else null
     float scale;
     const int32_t* ids;
     int64_t count;
     const uint8_t* members;
     const float* log_weight;
-    float* scratch;  // sample_scratch(d) floats a head, aligned to 64 bytes
+    float* scratch;  // sample_scratch(d, head_count) floats, aligned to 64 bytes
 };
 
-constexpr int64_t sample_scratch(int64_t d) { return 3 * (d + 128); }
+constexpr int64_t sample_scratch(int64_t d, int64_t heads) { return (3 * heads + 1) * (d + 128); }
 
 // Attends to a sample; returns the position of the first tile with an id outside the store, or -1.
 TRUFFLE_DECLARE(int64_t, attend_sample, const Sample& sample, State* states)

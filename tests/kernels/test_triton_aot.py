@@ -1,0 +1,103 @@
+"""Every Triton kernel compiles for every generation of cards, within the shared memory of the smallest."""
+
+import os
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("an interpreted kernel cannot be compiled", allow_module_level=True)
+
+from tests.kernels.triton_aot import CAPABILITIES, SHARED_BYTES, SPILLED_BYTES, Launch, compiled_for
+from truffle.kernels.dense_attend import gpu_triton as dense_attend
+from truffle.kernels.hash_codes import gpu_triton as hash_codes
+from truffle.kernels.merge_states import gpu_triton as merge_states
+from truffle.kernels.retrieve import gpu_triton as retrieve
+from truffle.kernels.sparse_attend import gpu_triton as sparse_attend
+
+BF16, F32 = torch.bfloat16, torch.float32
+KEYS, QUERIES = 98_304, 32  # tokens of a request: a prompt's keys, and the heads of one decoded token
+HASHED = [  # dtype, terms of a plane, K, d, n
+    (BF16, 1, 10, 128, KEYS), (BF16, 1, 10, 128, QUERIES), (BF16, 1, 16, 256, KEYS), (BF16, 1, 1, 64, KEYS),
+    (BF16, 1, 7, 80, KEYS), (BF16, 3, 10, 128, KEYS), (BF16, 3, 16, 256, QUERIES), (BF16, 1, 5, 16, KEYS),
+    (F32, 1, 10, 128, KEYS), (F32, 1, 8, 64, KEYS), (F32, 1, 16, 256, QUERIES), (F32, 1, 12, 80, QUERIES),
+]  # fmt: skip
+ATTENDED = [(BF16, 4, 128), (BF16, 3, 64), (BF16, 8, 256), (F32, 8, 128), (F32, 1, 80)]  # dtype, group, d
+
+pytestmark = pytest.mark.parametrize("capability", CAPABILITIES)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew(tmp_path, monkeypatch):
+    """Compile rather than remember, and let the assembler say what it spills."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TRITON_DUMP_PTXAS_LOG", "1")
+
+
+def fits(capability, launch):
+    compiled = compiled_for(capability, launch)
+    assert compiled.shared_bytes <= SHARED_BYTES
+    assert compiled.spilled_bytes <= SPILLED_BYTES
+    return compiled
+
+
+@pytest.mark.parametrize(("dtype", "terms", "K", "d", "n"), HASHED)
+def test_hash_codes(capability, dtype, terms, K, d, n):
+    constants, divisible = hash_codes.tiling(dtype, terms, K, d, n), ("n",)
+    pointers = {"p_x": dtype, "p_blocks": dtype, "p_offsets": F32, "p_codes": torch.uint16}
+    if n == QUERIES:
+        constants["p_offsets"] = None
+    compiled = fits(capability, Launch(hash_codes.hash_kernel, pointers, constants, {}, divisible))
+    assert "mma" in compiled.ptx, "not on the tensor cores"
+    # Outside of a pipelined loop Triton 3.6 has got warp-group products wrong.
+    assert "wgmma" not in compiled.ptx or "cp.async" in compiled.ptx
+
+
+@pytest.mark.parametrize(("dtype", "terms"), [(BF16, 3), (F32, 1)])
+def test_project_centers(capability, dtype, terms):
+    constants = hash_codes.tiling(dtype, terms, 10, 128, KEYS)
+    shared = {name: constants[name] for name in ("D", "WIDE", "TERMS", "PLANES")}
+    pointers = {"p_center": F32, "p_blocks": dtype, "p_offsets": F32}
+    fits(capability, Launch(hash_codes.project_centers, pointers, shared, {}))
+
+
+@pytest.mark.parametrize(("dtype", "group", "d"), ATTENDED)
+def test_dense_attend(capability, dtype, group, d):
+    pointers = dict.fromkeys(("p_q", "p_keys", "p_values"), dtype)
+    pointers |= {"p_lengths": torch.int32, "p_outs": F32, "p_lses": F32}
+    fits(
+        capability,
+        Launch(dense_attend.attend_run, pointers, dense_attend.tiling(dtype, group, d), {"scale": "fp32"}),
+    )
+
+
+@pytest.mark.parametrize(("parts", "d"), [(2, 128), (128, 256), (3, 80)])
+def test_merge_states(capability, parts, d):
+    pointers = dict.fromkeys(("p_outs", "p_lses", "p_out", "p_lse"), F32)
+    fits(capability, Launch(merge_states.merge_kernel, pointers, merge_states.tiling(parts, d), {}))
+
+
+@pytest.mark.parametrize(("group", "probes", "per_word"), [(4, 1, 4), (3, 11, 2)])
+def test_retrieve(capability, group, probes, per_word):
+    constants = retrieve.tiling(group, (1 << 10) + 1, probes, per_word)
+    pointers = {"p_offsets": torch.int32, "p_ids": torch.uint16, "p_codes": torch.uint16, "p_hits": torch.int32}
+    pointers |= {"p_found": torch.int32, "p_count": torch.int32}
+    fits(capability, Launch(retrieve.count_hits, pointers, constants, {}, ("n", "words", "capacity")))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "q_dtype", "d", "by_law"),
+    [(BF16, BF16, 128, True), (BF16, BF16, 64, False), (F32, F32, 80, True), (BF16, BF16, 256, True),
+     (torch.int8, BF16, 128, True), (torch.int8, F32, 256, False)],
+)  # fmt: skip
+def test_sparse_attend(capability, dtype, q_dtype, d, by_law):
+    constants = sparse_attend.tiling(d) | {"GROUP": 4, "EACH": False}
+    pointers = dict.fromkeys(("p_scales", "p_center", "p_tables", "p_log_weight", "p_outs", "p_lses"), F32)
+    pointers |= {"p_q": q_dtype, "p_rows": dtype, "p_ids": torch.int32, "p_count": torch.int32}
+    absent = ["p_log_weight"] if by_law else ["p_center", "p_tables"]
+    absent += [] if dtype == torch.int8 else ["p_scales"]
+    constants |= dict.fromkeys(absent)
+    launch = Launch(sparse_attend.attend_sample, pointers, constants, {"scale": "fp32"}, ("width",))
+    compiled = fits(capability, launch)
+    assert "ld.global.v" in compiled.ptx or "ld.global.L1::evict_last.v" in compiled.ptx, "rows not read in vectors"
