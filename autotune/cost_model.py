@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from truffle.bench.decode import layer_kinds
+from truffle.bench.kinds import layer_kinds
 from truffle.kernels.profiles import GpuProfile
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 

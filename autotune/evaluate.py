@@ -12,9 +12,10 @@ from truffle.autotune import cost_model
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
 from truffle.autotune.target import Target
-from truffle.bench import accuracy, bandwidth, decode
+from truffle.bench import accuracy, bandwidth, decode, whole_step
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
+from truffle.bench.kinds import layer_kinds
 from truffle.bench.workloads import Workload
 from truffle.kernels import hardware
 from truffle.model.config import DecodeConfig, DenseParameters, Execution
@@ -74,9 +75,9 @@ def _accuracy_key(config: DecodeConfig) -> str:
 class ThroughputMeter:
     """Throughput of the workload on the target.
 
-    Where the target's card is here, or there is none, a few layers of each kind are run on the machine itself and
-    scaled. Otherwise the CPU's part is measured here on one layer, carried over to another host by the ratio
-    of gather rates where one is given, and the rest of the step is estimated from the card's profile.
+    Where the target's card is here, whole steps are run on it; where there is none, a few layers of each kind are run
+    on the machine itself and scaled. Otherwise the CPU's part is measured here on one layer, carried over to another
+    host by the ratio of gather rates where one is given, and the rest of the step is estimated from the card's profile.
     """
 
     def __init__(self, workload: Workload, target: Target, threads: int, seed: int) -> None:
@@ -98,7 +99,7 @@ class ThroughputMeter:
         gpu = self._target.gpu
         assert gpu is not None
         ratio = self._host_ratio(threads, config.execution.threads)
-        kinds = decode.layer_kinds(self._workload.shape, config)
+        kinds = layer_kinds(self._workload.shape, config)
         rest = cost_model.gpu_side(self._workload.shape, config, self._workload.context, gpu)
         return _estimate(rest, layer, kinds.sparse * ratio, config.execution.batch_size)
 
@@ -127,9 +128,11 @@ class ThroughputMeter:
         return best
 
     def _run_layers(self, config: DecodeConfig) -> dict[str, Any]:
-        device = "cuda" if self._target.gpu else "cpu"
         torch.set_num_threads(config.execution.threads)
-        timed = decode.time_workload(self._workload, config, DEVICE_STEPS, device, torch.bfloat16)
+        if self._target.gpu:
+            timed, _ = whole_step.time_steps(self._workload, config, DEVICE_STEPS, "cuda", torch.bfloat16)
+        else:
+            timed = decode.time_workload(self._workload, config, DEVICE_STEPS, torch.bfloat16)
         return {
             "tokens_per_s": timed["tokens_per_s"],
             "tokens_per_s_low": timed["tokens_per_s_low"],

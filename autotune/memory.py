@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from truffle.autotune.target import Target
-from truffle.bench.decode import layer_kinds
+from truffle.bench.kinds import layer_kinds
 from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 

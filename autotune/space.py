@@ -14,7 +14,7 @@ from truffle.autotune.memory import does_not_fit, memory, stored_row_bytes
 from truffle.autotune.record import APART, TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.calibration import expected_fraction
-from truffle.bench.decode import layer_kinds
+from truffle.bench.kinds import layer_kinds
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.model.config import FUSED, PAPER_DEFAULT, DecodeConfig, Execution, LshParameters, Probing

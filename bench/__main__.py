@@ -62,14 +62,28 @@ def build_parser() -> argparse.ArgumentParser:
     decode = subparsers.add_parser("decode", help="time decode steps of a model, or of a workload's shapes")
     what = decode.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", help="smollm2, a safetensors folder or a .gguf file")
-    what.add_argument("--workload", help="MODEL@CONTEXT, such as llama-3.1-8b@96k: a few layers, scaled")
+    what.add_argument("--workload", help="MODEL@CONTEXT, such as llama-3.1-8b@96k; on the CPU a few layers, scaled")
     decode.add_argument("--context", type=int, default=4096, help="prompt tokens of --model (%(default)s)")
     decode.add_argument("--steps", type=int, default=20, help="timed steps (%(default)s)")
     decode.add_argument("--batch", type=int, default=1, help="requests decoded together (%(default)s)")
     decode.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    decode.add_argument(
+        "--vram-limit", metavar="SIZE", help="such as 24GiB: let the process have no more of the GPU's memory"
+    )
     decode.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     add_decode_arguments(decode)
     decode.set_defaults(run=commands.time_decode)
+
+    transfers = subparsers.add_parser("transfers", help="what a decode step copies between CPU and GPU, and its share")
+    transfers.add_argument(
+        "--workload", type=lambda given: given.split(","), default=["llama-3.1-8b@16k", "llama-3.1-8b@96k"],
+        metavar="MODEL@CONTEXT[,...]", help="(llama-3.1-8b@16k,llama-3.1-8b@96k)",
+    )  # fmt: skip
+    transfers.add_argument("--batch", type=op_command.numbers, default=(1, 4, 16), metavar="N[,N]", help="(1,4,16)")
+    transfers.add_argument("--steps", type=int, default=10, help="timed steps (%(default)s)")
+    transfers.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    add_decode_arguments(transfers)
+    transfers.set_defaults(run=commands.time_transfers)
 
     accuracy = subparsers.add_parser("accuracy", help="teacher-forced error against exact decoding, on real text")
     accuracy.add_argument("--model", default="smollm2", help="(%(default)s)")

@@ -17,7 +17,7 @@ from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
 from truffle.model.config import PAPER_DEFAULT, DecodeConfig, LshParameters, Probing
-from truffle.model.methods.probes import probes_of
+from truffle.model.methods.probes import probed_now, probes_of
 from truffle.model.operations import Operations
 
 PROBES = 8  # buckets a table for direct_probes, where the sizes name no other number
@@ -138,7 +138,7 @@ class LayerData:
         s = self.sizes
         p = LshParameters(K=s.K, L=s.L, min_hits=s.min_hits, probing=s.probing)
         probes = probes_of(p, Operations(DecodeConfig(), "cpu"))
-        return cache(lambda draw: probes(self.queries(draw), self.planes))
+        return cache(lambda draw: probed_now(probes, self.queries(draw), self.planes))
 
     def query_codes(self, draw: int = 0) -> torch.Tensor:
         """Buckets that the queries visit, [B, H, L, P]."""

@@ -7,7 +7,15 @@ import json
 import sys
 from typing import Any
 
-from truffle.bench.tables import accuracy_table, implementation_table, probing_table, record_table, show
+from truffle.bench.tables import (
+    accuracy_table,
+    implementation_table,
+    probing_table,
+    record_table,
+    show,
+    timeline_table,
+    transfer_table,
+)
 from truffle.model.arguments import decode_config, read_prompt, require_device
 
 
@@ -46,20 +54,76 @@ def time_decode(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
     require_device(arguments.device)
     torch.set_num_threads(config.execution.threads)
+    timeline: list[dict[str, Any]] = []
     if arguments.workload:
         workload = workloads.parse_workload(arguments.workload)
-        record = decode.time_workload(workload, config, arguments.steps, arguments.device, torch.bfloat16)
+        _limit_vram(arguments, workload.shape, config, workload.context)
+        record, timeline = _time_workload(workload, config, arguments)
         record["model"] = workload.model
     else:
         dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
         model = load(arguments.model, arguments.device, dtype)
+        _limit_vram(arguments, model.shape, config, arguments.context)
         require_positions(model, arguments.context, arguments.steps)
         record = decode.time_model(model, config, arguments.context, arguments.steps)
         record["model"] = arguments.model
     record = {"op": "decode", "device": arguments.device, **_described(config), **record}
+    if arguments.vram_limit:
+        record["vram_limit"] = arguments.vram_limit
     show(record_table(record))
+    if timeline:
+        show(timeline_table(timeline))
     if arguments.json:
-        write_records(arguments.json, [record], arguments.command_line)
+        write_records(arguments.json, [record, *timeline], arguments.command_line)
+
+
+def _time_workload(
+    workload: Any, config: Any, arguments: argparse.Namespace
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Whole steps on a GPU; on the CPU a few layers, scaled."""
+    import torch
+
+    from truffle.bench import decode, whole_step
+
+    if arguments.device == "cuda":
+        return whole_step.time_steps(workload, config, arguments.steps, "cuda", torch.bfloat16)
+    return decode.time_workload(workload, config, arguments.steps, torch.bfloat16), []
+
+
+def _limit_vram(arguments: argparse.Namespace, shape: Any, config: Any, context: int) -> None:
+    from truffle.bench.vram import limit_vram, parse_size, static_bytes
+    from truffle.kernels.checks import expect
+
+    if arguments.vram_limit is None:
+        return
+    size = parse_size(arguments.vram_limit)
+    expect(arguments.device == "cuda", "vram_limit", "device cuda", arguments.device)
+    limit_vram(size, static_bytes(shape, config, context))
+
+
+def time_transfers(arguments: argparse.Namespace) -> None:
+    """Time whole steps by batch and context, and print what crosses the link in each."""
+    import torch
+
+    from truffle.bench import whole_step, workloads
+    from truffle.bench.records import write_records
+    from truffle.kernels.memory import release_memory
+
+    base, records = decode_config(arguments), []
+    require_device("cuda")
+    torch.set_num_threads(base.execution.threads)
+    for name in arguments.workload:
+        for batch in arguments.batch:
+            config = _with_batch(base, batch)
+            record, _ = whole_step.time_steps(
+                workloads.parse_workload(name), config, arguments.steps, "cuda", torch.bfloat16
+            )
+            records.append({"op": "transfers", "device": "cuda", "workload": name, **_described(config), **record})
+            release_memory()
+            torch.cuda.empty_cache()
+    show(transfer_table(records))
+    if arguments.json:
+        write_records(arguments.json, records, arguments.command_line)
 
 
 def measure_accuracy(arguments: argparse.Namespace) -> None:
@@ -184,5 +248,7 @@ def _described(config: Any) -> dict[str, Any]:
         "batch": execution.batch_size,
         "threads": execution.threads,
         "isa": execution.isa,
+        "wait_policy": execution.wait_policy,
+        "micro_batches": execution.micro_batches,
         "store_format": execution.store_format,
     }

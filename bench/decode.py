@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from truffle.bench import synthetic, text
+from truffle.bench.kinds import layer_kinds
 from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
 from truffle.bench.workloads import Workload
-from truffle.model.config import DecodeConfig, DenseParameters, ModelShape
+from truffle.model.config import DecodeConfig, DenseParameters
 from truffle.model.generate import DensityMeter
-from truffle.model.llama import Decoder
-from truffle.model.weights import LoadedModel, random_weights
+from truffle.model.llama import Decoder, Turn
+from truffle.model.weights import LoadedModel
 
 WARM_UP_STEPS = 2
 
@@ -31,12 +32,12 @@ def time_model(model: LoadedModel, config: DecodeConfig, context: int, steps: in
     tokens = decoder.prefill(prompts).argmax(-1)
     prefill_s = time.perf_counter() - started
     samples = []
-    for step in range(WARM_UP_STEPS + steps):
+    for step in range(2 * WARM_UP_STEPS + steps):
         decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
         started = time.perf_counter()
         tokens = decoder.step(tokens).argmax(-1)
         _wait(model.weights.device)
-        if step >= WARM_UP_STEPS:
+        if step >= 2 * WARM_UP_STEPS:  # the first step without an observer may capture
             samples.append(time.perf_counter() - started)
     times = quantiles_us(samples)
     return {
@@ -51,46 +52,30 @@ def time_model(model: LoadedModel, config: DecodeConfig, context: int, steps: in
     }
 
 
-@dataclass(frozen=True)
-class LayerKinds:
-    """How often each kind of layer occurs in the model."""
-
-    dense: int
-    sparse: int
-
-
-def layer_kinds(shape: ModelShape, config: DecodeConfig) -> LayerKinds:
-    """Dense and sparse layers of a model under a config."""
-    p = config.parameters
-    dense = shape.layers if isinstance(p, DenseParameters) else len(set(p.dense_layers) & set(range(shape.layers)))
-    return LayerKinds(dense, shape.layers - dense)
-
-
-def time_workload(
-    workload: Workload, config: DecodeConfig, steps: int, device: str, dtype: torch.dtype
-) -> dict[str, Any]:
-    """Build a few dense and sparse layers at the workload's context, time them, and scale to all layers.
+@torch.inference_mode()
+def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Build a few dense and sparse layers at the workload's context, time them on the CPU, and scale to all layers.
 
     Keys and queries are synthetic, calibrated for rates; weights are random. There are as many layers of a kind as
     it takes to exceed the CPU's caches, one at least. The step is the sum of the kinds' medians and the head's.
     """
     kinds = layer_kinds(workload.shape, config)
-    decoder, kind_of_layer = _few_layers(workload, config, device, dtype)
+    decoder, kind_of_layer = _few_layers(workload, config, dtype)
     meter = DensityMeter()
     batch = config.execution.batch_size
-    states = torch.randn(batch, workload.shape.hidden, generator=torch.Generator().manual_seed(1)).to(device, dtype)
+    states = torch.randn(batch, workload.shape.hidden, generator=torch.Generator().manual_seed(1)).to(dtype)
     samples: dict[str, list[float]] = {kind: [] for kind in (*kind_of_layer, "head")}
     counts = {kind: kind_of_layer.count(kind) for kind in kind_of_layer}
-    with torch.inference_mode():
-        for step in range(WARM_UP_STEPS + steps):
-            decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
-            positions = torch.tensor(decoder.lengths, device=device)
-            totals = dict.fromkeys(counts, 0.0)
-            for index, kind in enumerate(kind_of_layer):
-                totals[kind] += _timed(partial(decoder.decode_layer, index, states, positions), device)
-            for kind, total in totals.items():
-                samples[kind].append(total / counts[kind])
-            samples["head"].append(_timed(lambda: decoder.logits(states), device))
+    turn = decoder.turn(torch.tensor(decoder.lengths))
+    for step in range(WARM_UP_STEPS + steps):
+        totals = dict.fromkeys(counts, 0.0)
+        for index, kind in enumerate(kind_of_layer):
+            totals[kind] += _timed(partial(_decode_layer, decoder, index, states, turn))
+            if step < WARM_UP_STEPS:
+                meter(index, decoder.caches[index])
+        for kind, total in totals.items():
+            samples[kind].append(total / counts[kind])
+        samples["head"].append(_timed(lambda: decoder.logits(states)))
     medians = {kind: quantiles_us(times[WARM_UP_STEPS:])["median_us"] for kind, times in samples.items()}
     layers = {"dense": kinds.dense, "sparse": kinds.sparse, "head": 1}
     step_us = sum(layers[kind] * median for kind, median in medians.items())
@@ -113,31 +98,32 @@ def time_workload(
     }
 
 
-def _few_layers(
-    workload: Workload, config: DecodeConfig, device: str, dtype: torch.dtype
-) -> tuple[Decoder, tuple[str, ...]]:
+def _decode_layer(decoder: Decoder, index: int, states: torch.Tensor, turn: Turn) -> None:
+    weights = decoder.weights.layers[index]
+    out = decoder.caches[index].decode(*decoder.project(weights, states, turn))
+    decoder.finish(weights, states.clone(), out)
+
+
+def _few_layers(workload: Workload, config: DecodeConfig, dtype: torch.dtype) -> tuple[Decoder, tuple[str, ...]]:
     """A decoder with layers of each kind that the model has, dense first, its caches filled with synthetic keys."""
     kinds, shape, batch = layer_kinds(workload.shape, config), workload.shape, config.execution.batch_size
-    on_cpu = batch * shape.kv_bytes_per_token() // shape.layers * workload.context
-    on_cpu += shape.parameters // shape.layers if device == "cpu" else 0
-    enough = layers_beyond_cache(on_cpu)
-    dense = min(kinds.dense, enough if device == "cpu" else 1)
+    layer_bytes = batch * shape.kv_bytes_per_token() // shape.layers * workload.context
+    enough = layers_beyond_cache(layer_bytes + shape.parameters // shape.layers)
+    dense = min(kinds.dense, enough)
     kind_of_layer = ("dense",) * dense + ("sparse",) * min(kinds.sparse, enough)
     shape = shape.model_copy(update={"layers": len(kind_of_layer)})
     if not isinstance(config.parameters, DenseParameters):
         parameters = config.parameters.model_copy(update={"dense_layers": tuple(range(dense))})
         config = config.model_copy(update={"parameters": parameters})
-    decoder = Decoder(shape, random_weights(shape, 0, device, dtype), config)
+    decoder = Decoder(shape, synthetic.weights(shape, "cpu", dtype), config)
     keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
-    keys, values = keys.to(device), values.to(device)
     decoder.adopt([[keys] * batch] * shape.layers, [[values] * batch] * shape.layers)
     return decoder, kind_of_layer
 
 
-def _timed(call: Any, device: str) -> float:
+def _timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
-    _wait(torch.device(device))
     return time.perf_counter() - started
 
 

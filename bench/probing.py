@@ -14,7 +14,7 @@ from truffle.bench.probing_front import index_bytes_per_token
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import Segment, Store, empty_segment
 from truffle.model.config import DecodeConfig, Execution, LshParameters
-from truffle.model.methods.probes import probes_of
+from truffle.model.methods.probes import probed_now, probes_of
 from truffle.model.operations import Operations
 
 Attended = tuple[torch.Tensor, torch.Tensor]  # out [S, H, d] and lse [S, H]
@@ -97,7 +97,7 @@ class LayerIndex:
 
     def _sampled(self, p: LshParameters) -> tuple[torch.Tensor, torch.Tensor, Attended]:
         ops, q, (S, H, d) = self._operations(p), self._sample.q, self._sample.q.shape
-        codes, law = probes_of(p, ops)(q, self._planes[:, : p.L * p.K].contiguous())
+        codes, law = probed_now(probes_of(p, ops), q, self._planes[:, : p.L * p.K].contiguous())
         tables = Segment(0, *(part[:, : p.L].contiguous() for part in (self._tables.offsets, self._tables.ids)))
         ids = torch.empty(S * H, self._store.length, dtype=torch.int32)
         count = torch.empty(S * H, dtype=torch.int32)

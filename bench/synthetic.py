@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import torch
 
+from truffle.model.config import ModelShape
+from truffle.model.weights import Weights, random_weights
+
 # Standard deviation of the cosine of a query and a centred key. With the mean that centring leaves, zero, it
 # reproduces the 30 sampled fractions of MagicPIG's Table 9 within 6.2% rms, as N(-0.01, 0.115) does.
 COSINE_DEVIATION = 0.1075
@@ -20,15 +23,16 @@ def largest_deviation(head_dim: int) -> float:
 def spectrum(head_dim: int, deviation: float = COSINE_DEVIATION) -> tuple[torch.Tensor, torch.Tensor]:
     """Standard deviations of key and query coordinates, [d] each.
 
-    For independent Gaussian keys and queries with variances ``1 ± a`` and ``1 ± b`` on the two halves of the
-    coordinates, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is deviation^2.
+    For independent Gaussian keys and queries with variances ``1 ± a`` and ``1 ± b`` on the one half of the
+    coordinates and on the other, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is deviation^2.
+    The two coordinates that RoPE turns together are in the same half, so that turning changes nothing.
     """
     product = deviation**2 * head_dim - 1.0
     if abs(product) >= 1.0:
         raise ValueError(f"head_dim: expected one that allows the calibrated cosines (1 to 172), got {head_dim}")
     amount = abs(product) ** 0.5
     signs = torch.ones(head_dim)
-    signs[head_dim // 2 :] = -1.0
+    signs.view(2, -1)[:, head_dim // 4 :] = -1.0
     keys = (1.0 + amount * signs).sqrt()
     queries = (1.0 + (amount if product > 0 else -amount) * signs).sqrt()
     return keys, queries
@@ -56,3 +60,13 @@ def queries(
     generator = torch.Generator().manual_seed(seed)
     _, deviations = spectrum(head_dim, deviation)
     return (torch.randn(batch, heads, head_dim, generator=generator) * deviations).to(dtype)
+
+
+def weights(shape: ModelShape, device: str, dtype: torch.dtype) -> Weights:
+    """Random weights whose queries are spread as `queries` are: normalised states give unit normal projections."""
+    made = random_weights(shape, 0, device, dtype)
+    _, deviations = spectrum(shape.head_dim)
+    for layer in made.layers:
+        rows = layer.qkv[: shape.heads * shape.head_dim].view(shape.heads, shape.head_dim, -1)
+        rows.mul_(deviations[:, None].to(device, dtype))
+    return made

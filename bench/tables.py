@@ -84,6 +84,26 @@ def _plain(r: dict[str, Any], name: str) -> tuple[str, str]:
     return f"({K}, {L}, {min_hits}) {error:.3f} {keys:.1%} {size:.0f} B", f"{ratio:.2f}x"
 
 
+def timeline_table(records: list[dict[str, Any]]) -> Table:
+    """When device and host worked for one layer of each lane."""
+    table = _table("lane", "layer", "what", "from", "to")
+    for r in records:
+        table.add_row(str(r["lane"]), str(r["layer"]), r["span"], f"{r['start_us']:,.0f} us", f"{r['end_us']:,.0f} us")
+    return table
+
+
+def transfer_table(records: list[dict[str, Any]]) -> Table:
+    """What a step copies each way by batch and context."""
+    table = _table("workload", "batch", "to host", "time", "to device", "time", "step", "share of the step")
+    for r in records:
+        if "to_host_bytes" not in r:
+            continue
+        sides = [(f"{r[f'to_{side}_bytes']:,} B", f"{r[f'to_{side}_us']:,.0f} us") for side in ("host", "device")]
+        share = f"{r['copies_share']:.1%}"
+        table.add_row(r["workload"], str(r["batch"]), *sides[0], *sides[1], f"{r['median_us']:,.0f} us", share)
+    return table
+
+
 def record_table(record: dict[str, Any]) -> Table:
     """All that one record holds."""
     table = _table("figure", "value")

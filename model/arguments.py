@@ -28,6 +28,7 @@ _HELP = {
     "isa": "instruction set of the native kernels",
     "pinning": "none: the kernels' threads float; cores: each stays on one",
     "wait_policy": "park: threads sleep between calls; spin: for a millisecond they look for the next one first",
+    "micro_batches": "2: a GPU works for one half of the batch while the CPU works for the other",
     "store_format": "how the sampled keys and values are stored",
 }
 
@@ -80,6 +81,10 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
         help=_HELP["wait_policy"] + " (%(default)s)",
     )  # fmt: skip
     group.add_argument(
+        "--micro-batches", type=int, choices=(1, 2), default=execution.micro_batches,
+        help=_HELP["micro_batches"] + " (%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
         "--store-format",
         choices=get_args(StoreFormat),
         default=execution.store_format,
@@ -115,7 +120,8 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     implementations = _implementations(arguments.impl)
     _require_isa(arguments.isa)
     execution = {
-        name: getattr(arguments, name) for name in ("threads", "isa", "pinning", "wait_policy", "store_format")
+        name: getattr(arguments, name)
+        for name in ("threads", "isa", "pinning", "wait_policy", "micro_batches", "store_format")
     }
     data = {
         "method": arguments.method,

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from truffle.model.operations import Operations
 
 _GROW_SLOTS = 256
+ALL = slice(None)
 
 
 class ExactCache:
     """Slots [B, Hkv, capacity, d] of exact keys and values; the first `lengths[b]` of a row are in use.
 
+    Lengths are counted twice: here, for decisions between steps, and on the device, where a step reads and moves
+    them without asking the host. What a step touches stays where it is until `grow`, `extend` or `keep`.
+
     Attributes:
         keys, values: [B, Hkv, capacity, d] in the model's dtype, on its device.
         lengths: slots in use, by request.
+        in_use: the same on the device, [B] int32.
     """
 
-    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], spare: int = _GROW_SLOTS) -> None:
-        """Start from `keys` and `values`, one [Hkv, n, d] a request, with `spare` free slots at least."""
+    def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor], capacity: int | None = None) -> None:
+        """Start from `keys` and `values`, one [Hkv, n, d] a request; without a fixed `capacity` it grows."""
         heads, _, d = keys[0].shape
-        self.lengths, self._spare = [], spare
+        self.lengths: list[int] = []
+        self._fixed = capacity
         self.keys, self.values = (part[0].new_empty(0, heads, 0, d) for part in (keys, values))
         self.extend(keys, values)
 
-    def _sync(self) -> None:
-        self._lengths = torch.tensor(self.lengths, dtype=torch.int32, device=self.keys.device)
+    def twin(self) -> ExactCache:
+        """Another with the same contents."""
+        other = copy.copy(self)
+        other.keys, other.values, other.in_use = self.keys.clone(), self.values.clone(), self.in_use.clone()
+        return other
+
+    @property
+    def capacity(self) -> int:
+        """Slots a request."""
+        return self.keys.shape[2]
 
     def extend(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         """Add requests behind those there are, one [Hkv, n, d] each."""
         present, heads, capacity, d = self.keys.shape
         lengths = [part.shape[1] for part in keys]
-        shape = (present + len(keys), heads, max(capacity, max(lengths) + self._spare), d)
+        wanted = self._fixed or max(capacity, max(lengths) + _GROW_SLOTS)
+        shape = (present + len(keys), heads, wanted, d)
         for name, parts in (("keys", keys), ("values", values)):
             old = getattr(self, name)
             new = old.new_zeros(shape)
@@ -40,31 +57,42 @@ class ExactCache:
                 new[request, :, : part.shape[1]] = part
             setattr(self, name, new)
         self.lengths = self.lengths + lengths
-        self._sync()
+        self._count_anew()
 
-    def append(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Add one token a request, [B, Hkv, d] each."""
-        self.put(self.lengths, keys, values)
+    def _count_anew(self) -> None:
+        self.in_use = torch.tensor(self.lengths, dtype=torch.int32, device=self.keys.device)
 
-    def put(self, slots: list[int], keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Put one token a request, [B, Hkv, d] each, into the given slots, the next free ones at most."""
-        if max(slots) == self.keys.shape[2]:
-            self._grow()
-        for request, slot in enumerate(slots):
-            self.keys[request, :, slot] = keys[request]
-            self.values[request, :, slot] = values[request]
-        lengths = [max(length, slot + 1) for length, slot in zip(self.lengths, slots, strict=True)]
-        if lengths != self.lengths:
-            self.lengths = lengths
-            self._sync()
+    def put(self, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> None:
+        """Put one token a request, [b, Hkv, d] each, into `slots` [b] int64 on the device, for the requests `rows`."""
+        index = slots.view(-1, 1, 1, 1).expand(*keys.shape[:2], 1, keys.shape[2])
+        self.keys[rows].scatter_(2, index, keys.unsqueeze(2))
+        self.values[rows].scatter_(2, index, values.unsqueeze(2))
 
-    def _grow(self) -> None:
-        capacity = self.keys.shape[2] + max(_GROW_SLOTS, self.keys.shape[2] // 4)
+    def append(self, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> None:
+        """Put one token a request behind those there are, and count it on the device."""
+        in_use = self.in_use[rows]
+        self.put(in_use.long(), keys, values, rows)
+        in_use.add_(1)
+
+    def grow(self) -> bool:
+        """Make room for one more token a request; returns whether the slots moved."""
+        if max(self.lengths, default=0) < self.capacity:
+            return False
+        capacity = self.capacity + max(_GROW_SLOTS, self.capacity // 4)
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = old.new_zeros(*old.shape[:2], capacity, old.shape[3])
             new[:, :, : old.shape[2]] = old
             setattr(self, name, new)
+        return True
+
+    def count_token(self) -> None:
+        """Count one more token a request here."""
+        self.lengths = [length + 1 for length in self.lengths]
+
+    def rewind(self) -> None:
+        """Let the device count as the host does."""
+        self.in_use.copy_(torch.tensor(self.lengths, dtype=torch.int32))
 
     def take(self, request: int, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Remove `count` slots from `first` on; returns their keys and values, [Hkv, count, d]."""
@@ -75,7 +103,7 @@ class ExactCache:
             taken.append(row[:, first : first + count].clone())
             row[:, first : end - count] = row[:, first + count : end].clone()
         self.lengths[request] = end - count
-        self._sync()
+        self.rewind()
         return taken[0], taken[1]
 
     def keep(self, requests: list[int]) -> None:
@@ -83,15 +111,12 @@ class ExactCache:
         index = torch.tensor(requests, dtype=torch.int64, device=self.keys.device)
         self.keys, self.values = self.keys[index], self.values[index]
         self.lengths = [self.lengths[request] for request in requests]
-        self._sync()
+        self._count_anew()
 
-    def attend(self, q: torch.Tensor, ops: Operations) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention of q [B, H, d] over the slots in use: out [B, H, d] and lse [B, H], float32."""
-        out = torch.empty(q.shape, dtype=torch.float32, device=q.device)
-        lse = torch.empty(q.shape[:2], dtype=torch.float32, device=q.device)
+    def attend(self, q: torch.Tensor, ops: Operations, out: torch.Tensor, lse: torch.Tensor, rows: slice = ALL) -> None:
+        """Attention of q [b, H, d] over the slots in use: out [b, H, d] and lse [b, H], float32."""
         scale = q.shape[-1] ** -0.5
-        ops.dense_attend(q, self.keys, self.values, self._lengths, out, lse, scale=scale)
-        return out, lse
+        ops.dense_attend(q, self.keys[rows], self.values[rows], self.in_use[rows], out, lse, scale=scale)
 
     @property
     def memory_bytes(self) -> int:

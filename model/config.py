@@ -155,6 +155,7 @@ class Execution(_Frozen):
     isa: str = "auto"
     pinning: Literal["none", "cores"] = "none"
     wait_policy: Literal["park", "spin"] = "park"
+    micro_batches: Literal[1, 2] = 1
     store_format: StoreFormat = "bfloat16"
 
 

@@ -12,9 +12,12 @@ from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
 from truffle.model.operations import Operations
+from truffle.model.pipeline import Pipeline
 from truffle.model.weights import LayerWeights, Weights
 
 PREFILL_CHUNK = 2048
+
+Turn = tuple[torch.Tensor, torch.Tensor]
 
 # Called after a layer has decoded: layer index, its cache, q [B, H, d], keys and values [B, Hkv, d] of the
 # new token, and the attention output [B, H, d].
@@ -27,7 +30,8 @@ class Decoder:
     Attributes:
         caches: one LayerCache a layer.
         lengths: tokens seen, by request.
-        observer: if set, called for every layer of every step.
+        observer: if set, called for every layer of every step; nothing is captured then.
+        pipeline: the lanes of the last step, None where the next one makes its own.
     """
 
     def __init__(self, shape: ModelShape, weights: Weights, config: DecodeConfig) -> None:
@@ -36,6 +40,7 @@ class Decoder:
         self.caches = layer_caches(shape, config, self.ops)
         self.lengths: list[int] = []
         self.observer: Observer | None = None
+        self.pipeline: Pipeline | None = None
         self._frequencies = rope_frequencies(shape).to(weights.device)
 
     @torch.inference_mode()
@@ -53,6 +58,7 @@ class Decoder:
         """Read whole prompts that join the running batch, behind its requests; returns the logits after each."""
         if not prompts or any(len(prompt) == 0 for prompt in prompts):
             raise ValueError("prompts: expected at least one, each of at least one token")
+        self.pipeline = None
         hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
         for weights, cache in zip(self.weights.layers, self.caches, strict=True):
             pairs = [self._prefill_layer(weights, states) for states in hidden]
@@ -69,60 +75,64 @@ class Decoder:
         for start in range(0, n, PREFILL_CHUNK):
             end = min(start + PREFILL_CHUNK, n)
             chunk = states[start:end]
-            positions = torch.arange(start, end, device=states.device)
-            q, keys[:, start:end], values[:, start:end] = self._project(weights, chunk, positions)
+            turn = self.turn(torch.arange(start, end, device=states.device))
+            q, new_keys, new_values = (part.transpose(0, 1) for part in self.project(weights, chunk, turn))
+            keys[:, start:end], values[:, start:end] = new_keys, new_values
             attended = _causal(q, keys[:, :end], values[:, :end])
-            states[start:end] = self._finish(weights, chunk, attended.transpose(0, 1))
+            self.finish(weights, chunk, attended.transpose(0, 1))
         return keys, values
 
     @torch.inference_mode()
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Decode one token a request, int64 [B]; returns the next logits, [B, vocabulary]."""
-        positions = torch.tensor(self.lengths, device=self.weights.device)
-        states = F.embedding(tokens.to(self.weights.device), self.weights.embedding)  # [B, hidden]
-        for index in range(self.shape.layers):
-            states = self.decode_layer(index, states, positions)
+        moved = [cache.make_room() for cache in self.caches]
+        stale = self.pipeline is None or any(moved) or self.pipeline.observed != (self.observer is not None)
+        if stale:
+            self.pipeline = None  # its memory first
+            self.pipeline = Pipeline(self)
+        for cache in self.caches:
+            cache.count_token()
+        assert self.pipeline is not None
+        logits = self.pipeline.step(tokens)
         self.lengths = [length + 1 for length in self.lengths]
-        return self.logits(states)
-
-    def decode_layer(self, index: int, states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """One block of a step: states [B, hidden] to [B, hidden], the new tokens at positions [B]."""
-        weights, cache = self.weights.layers[index], self.caches[index]
-        q, keys, values = (part.transpose(0, 1).contiguous() for part in self._project(weights, states, positions))
-        out = cache.decode(q, keys, values)
-        if self.observer:
-            self.observer(index, cache, q, keys, values, out)
-        return self._finish(weights, states, out.to(states.dtype))
+        return logits
 
     @torch.inference_mode()
     def adopt(self, keys: list[list[torch.Tensor]], values: list[list[torch.Tensor]]) -> None:
         """Start from prompts that were read elsewhere: by layer and request, [Hkv, n, d] each."""
         for cache, layer_keys, layer_values in zip(self.caches, keys, values, strict=True):
             cache.prefill(layer_keys, layer_values)
+        self.pipeline = None
         self.lengths = [part.shape[1] for part in keys[0]]
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these, in this order."""
         for cache in self.caches:
             cache.keep(requests)
+        self.pipeline = None
         self.lengths = [self.lengths[request] for request in requests]
 
-    def _project(
-        self, weights: LayerWeights, states: torch.Tensor, positions: torch.Tensor
+    def turn(self, positions: torch.Tensor) -> Turn:
+        """Cosines and signed sines of RoPE at positions [n], [n, 1, d] float32 each."""
+        angles = positions[:, None, None].float() * self._frequencies
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+    def project(
+        self, weights: LayerWeights, states: torch.Tensor, turn: Turn
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q [H, n, d], keys and values [Hkv, n, d] of states [n, hidden], RoPE applied."""
+        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied."""
         shape = self.shape
         stacked = F.linear(rms_norm(states, weights.attention_norm, shape.rms_epsilon), weights.qkv)
-        heads = stacked.unflatten(-1, (-1, shape.head_dim)).transpose(0, 1)
-        q, keys, values = heads.split([shape.heads, shape.kv_heads, shape.kv_heads])
-        angles = positions[:, None].float() * self._frequencies
-        return rotate(q, angles), rotate(keys, angles), values
+        heads = stacked.unflatten(-1, (-1, shape.head_dim))
+        turned = rotate(heads[:, : shape.heads + shape.kv_heads], turn)
+        return turned[:, : shape.heads], turned[:, shape.heads :], heads[:, shape.heads + shape.kv_heads :]
 
-    def _finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """Output projection and SwiGLU with their residuals: states [n, hidden], attended [n, H, d]."""
-        states = states + F.linear(attended.flatten(1), weights.out)
+    def finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> None:
+        """Add output projection and SwiGLU to states [n, hidden], in place; attended [n, H, d] in any dtype."""
+        states.addmm_(attended.flatten(1).to(states.dtype), weights.out.T)
         gate, up = F.linear(rms_norm(states, weights.mlp_norm, self.shape.rms_epsilon), weights.gate_up).chunk(2, -1)
-        return states + F.linear(F.silu(gate) * up, weights.down)
+        states.addmm_(F.silu(gate) * up, weights.down.T)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Next-token logits, float32 [B, vocabulary], of final states [B, hidden]."""
@@ -131,8 +141,7 @@ class Decoder:
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """x / rms(x) * weight over the last axis; the statistics in float32."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype) * weight
+    return F.rms_norm(x, weight.shape, weight, epsilon)
 
 
 def rope_frequencies(shape: ModelShape) -> torch.Tensor:
@@ -150,11 +159,10 @@ def _llama3_scaled(frequencies: torch.Tensor, scaling: Llama3RopeScaling) -> tor
     return frequencies * (kept + (1 - kept) / scaling.factor)
 
 
-def rotate(x: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """RoPE on x [heads, n, d] by angles [n, d/2]; dimension i turns with dimension i + d/2."""
-    cos, sin = angles.cos(), angles.sin()
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)
+def rotate(x: torch.Tensor, turn: Turn) -> torch.Tensor:
+    """RoPE on x [n, heads, d]; dimension i turns with dimension i + d/2."""
+    cos, sin = turn
+    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
 
 
 def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

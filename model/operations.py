@@ -8,6 +8,7 @@ from typing import Any
 
 from truffle.kernels import registry
 from truffle.kernels.contract import Needs
+from truffle.kernels.registry import Implementation
 from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import DecodeConfig, Execution
 
@@ -45,12 +46,31 @@ class Operations:
             raise KeyError(f"implementations: unknown operation {sorted(unknown)[0]!r}")
         set_wait_policy(config.execution.wait_policy)
         self.names: dict[str, str] = {}
+        self._taken: dict[str, tuple[Implementation, dict[str, Any]]] = {}
         self.team: dict[str, Any] = {"threads": config.execution.threads, "pinning": config.execution.pinning}
         for op in HOST_OPS + DEVICE_OPS:
             where = "cpu" if op in HOST_OPS else device
             implementation = registry.get(op, config.implementations.get(op, "auto"), where)
-            setattr(self, op, partial(implementation, **_execution(config.execution, implementation.needs)))
+            how = _execution(config.execution, implementation.needs)
+            self._taken[op] = implementation, how
+            setattr(self, op, partial(implementation, **how))
             self.names[op] = implementation.name
+
+    def repeated(self, op: str, *args: Any, **kwargs: Any) -> Callable[[], None]:
+        """The operation on arguments that stay what they are but for their contents: checked on the first call only."""
+        implementation, how = self._taken[op]
+        return _Repeated(partial(implementation, *args, **kwargs, **how), implementation.function)
+
+
+class _Repeated:
+    """A call whose arguments are checked once."""
+
+    def __init__(self, checked: partial[None], unchecked: Callable[..., None]) -> None:
+        self._call, self._then = checked, partial(unchecked, *checked.args, **checked.keywords)
+
+    def __call__(self) -> None:
+        self._call()
+        self._call = self._then
 
 
 def _execution(execution: Execution, needs: Needs) -> dict[str, Any]:

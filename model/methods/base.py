@@ -24,7 +24,12 @@ class Usage:
 
 
 class LayerCache(Protocol):
-    """Keys and values of one layer for a batch of requests, and attention over them."""
+    """Keys and values of one layer for a batch of requests, and attention over them.
+
+    A step of a layer is `make_room`, `count_token`, and attention: `attend`, or where the host has a part in it an
+    Exchange (exchange.py). Attention only launches work on the device, so that it can be captured; it is captured
+    again when the memory it works on moves, as `make_room` says, or after `prefill`, `admit` and `keep`.
+    """
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         """Forget everything and take prompts' keys and values, one [Hkv, n, d] a request, RoPE applied."""
@@ -34,8 +39,20 @@ class LayerCache(Protocol):
         """Take the prompts of new requests in the same way, behind the requests there are."""
         ...
 
+    def make_room(self) -> bool:
+        """Get ready for one more token a request; returns whether memory that a step works on has moved."""
+        ...
+
+    def count_token(self) -> None:
+        """Count one more token a request on the host; the step itself counts it on the device."""
+        ...
+
+    def rewind(self) -> None:
+        """Let the device count as the host does: what was launched since the last step has not happened."""
+        ...
+
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Add one token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out [B, H, d]."""
+        """One whole step: add a token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out."""
         ...
 
     def keep(self, requests: list[int]) -> None:
@@ -53,4 +70,12 @@ class LayerCache(Protocol):
     @property
     def memory_bytes(self) -> int:
         """Size of what the layer keeps."""
+        ...
+
+
+class DeviceLayer(LayerCache, Protocol):
+    """A layer in which the host has no part."""
+
+    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice) -> torch.Tensor:
+        """Add a token for each of the requests `rows` and attend: q [b, H, d] to out [b, H, d] float32."""
         ...

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
+from truffle.model.methods.exchange import Exchange
 from truffle.model.methods.lsh import LshSelector
-from truffle.model.methods.sampled import SampledLayer, Selection
+from truffle.model.methods.sampled import SampledLayer
 
 
 class FusedLayer(SampledLayer):
@@ -13,14 +14,15 @@ class FusedLayer(SampledLayer):
 
     selector: LshSelector
 
-    def _attend_sample(self, q: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
-        probed = self._probed = self.selector.probe(q)
-        count = torch.empty(lse.numel(), dtype=torch.int32)
-        self._ops.retrieve_attend(
-            q.cpu(), probed.tables, probed.query_codes, self.stores, probed.center, probed.law, out, lse, count,
-            scale=q.shape[-1] ** -0.5, min_hits=self.selector.min_hits,
+    def _attending(self, exchange: Exchange) -> Callable[[], None]:
+        e, probed = exchange, self.selector.probed(exchange.question, exchange.requests)
+        attend = self._ops.repeated(
+            "retrieve_attend", e.q, probed.tables, probed.query_codes, self._stores_of(e), probed.center, probed.law,
+            e.out, e.lse, e.count, scale=e.q.shape[-1] ** -0.5, min_hits=self.selector.min_hits,
         )  # fmt: skip
-        return count
 
-    def _selected(self) -> Selection:
-        return self.selector.retrieve(self._probed, self._longest)
+        def call() -> None:
+            probed.find()
+            attend()
+
+        return call

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +22,12 @@ class Probed:
     """Where the keys of a step's queries are looked for, and how likely each is found.
 
     Attributes:
+        find: sets the buckets and their law by what was asked last.
         tables: segments by request; query_codes: buckets to visit, [B, H, L, P] uint16.
         center, law: as in Selection.
     """
 
+    find: Callable[[], None]
     tables: list[list[Segment]]
     query_codes: torch.Tensor
     center: torch.Tensor
@@ -44,13 +48,12 @@ class LshSelector:
         self._planes = torch.from_numpy(planes.copy())
         self._probes = probes_of(p, ops)
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
-        self._host_centers: torch.Tensor | None = None  # of the whole batch, until it changes
         self.tables: dict[int, list[Segment]] = {}
 
     def add(self, request: int, keys: torch.Tensor) -> None:
         if request not in self._centers:
             mean = keys.float().mean(dim=1) if self._p.centred else keys.new_zeros(keys[:, 0].shape).float()
-            self._centers[request], self.tables[request], self._host_centers = mean, [], None
+            self._centers[request], self.tables[request] = mean, []
         segments = self.tables[request]
         for part in keys.split(SEGMENT_TOKENS, dim=1):
             start = segments[-1].start + segments[-1].length if segments else 0
@@ -80,28 +83,44 @@ class LshSelector:
         """Tables that must hold a key for it to be sampled."""
         return self._p.min_hits
 
-    def probe(self, q: torch.Tensor) -> Probed:
-        """Where the keys of q [B, H, d] are looked for; at least one request has keys."""
-        self._planes, B = self._planes.to(q.device), len(q)
-        query_codes, law = self._probes(q, self._planes)
-        if self._host_centers is None or len(self._host_centers) != B:  # a short request may have joined
-            none = torch.zeros_like(next(iter(self._centers.values())))  # nothing sealed, so nothing sampled
-            self._host_centers = torch.stack([self._centers.get(request, none) for request in range(B)]).cpu()
-        return Probed([self.tables.get(request, []) for request in range(B)], query_codes, self._host_centers, law)
+    @property
+    def question(self) -> tuple[tuple[int, ...], torch.dtype]:
+        return self._probes.shape, self._probes.dtype
 
-    def retrieve(self, probed: Probed, capacity: int) -> Selection:
-        """The keys that are found there."""
-        rows = probed.query_codes.shape[0] * probed.query_codes.shape[1]
-        ids, count = torch.empty(rows, capacity, dtype=torch.int32), torch.empty(rows, dtype=torch.int32)
-        self._ops.retrieve(probed.tables, probed.query_codes, ids, count, min_hits=self._p.min_hits)
-        return Selection(ids, count, probed.center, probed.law)
+    def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
+        self._planes = self._planes.to(q.device)
+        self._probes.ask(q, self._planes, question)
 
-    def select(self, q: torch.Tensor, capacity: int) -> Selection:
-        return self.retrieve(self.probe(q), capacity)
+    def probed(self, question: torch.Tensor, requests: range) -> Probed:
+        """Where the keys are looked for that a question on the host asks for; at least one request has keys."""
+        find, query_codes, law = self._probes.answer(question)
+        none = torch.zeros_like(next(iter(self._centers.values())))  # a short request: nothing sealed, nothing sampled
+        center = torch.stack([self._centers.get(request, none) for request in requests]).cpu()
+        return Probed(find, [self.tables.get(request, []) for request in requests], query_codes, center, law)
+
+    def choose(
+        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int
+    ) -> tuple[Callable[[], None], Selection]:
+        probed = self.probed(question, requests)
+        ids = torch.empty(len(count), capacity, dtype=torch.int32)
+        retrieve = self._ops.repeated(
+            "retrieve", probed.tables, probed.query_codes, ids, count, min_hits=self._p.min_hits
+        )
+
+        def find() -> None:
+            probed.find()
+            retrieve()
+
+        return find, Selection(ids, count, probed.center, probed.law)
+
+    def twin(self) -> LshSelector:
+        other = copy.copy(self)
+        other._centers = dict(self._centers)
+        other.tables = {request: list(segments) for request, segments in self.tables.items()}
+        return other
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]
-        self._host_centers = None
         self._centers = {requests.index(request): self._centers[request] for request in kept}
         self.tables = {requests.index(request): self.tables[request] for request in kept}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +15,7 @@ from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import Store
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
+from truffle.model.methods.exchange import Exchange
 from truffle.model.operations import Operations
 
 
@@ -40,12 +43,28 @@ class Selector(Protocol):
         """Take the next keys of a request, [Hkv, m, d], as they enter its store."""
         ...
 
-    def select(self, q: torch.Tensor, capacity: int) -> Selection:
-        """Choose for q [B, H, d] among at most `capacity` rows a request."""
+    @property
+    def question(self) -> tuple[tuple[int, ...], torch.dtype]:
+        """What choosing needs to know of a query head: shape and dtype."""
+        ...
+
+    def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
+        """Fill question [b, H, ...] from q [b, H, d], on the device of both."""
+        ...
+
+    def choose(
+        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int
+    ) -> tuple[Callable[[], None], Selection]:
+        """A call that chooses by what the question holds then, among at most `capacity` rows a request, and where
+        it puts what it finds; both are valid until the next `add` or `keep`."""
         ...
 
     def keep(self, requests: list[int]) -> None:
         """Forget all requests but these."""
+        ...
+
+    def twin(self) -> Selector:
+        """Another with the same contents, of which what each adds is its own."""
         ...
 
     @property
@@ -58,8 +77,8 @@ class SampledLayer:
     """A LayerCache in three parts: exact slots [sink | open segment | window], stores, and a selector.
 
     A token is exact while it is in the window and in the open segment behind it; when the open segment
-    holds `seal_tokens`, all of it moves to the store at once. A prompt's middle moves at prefill unless it
-    is shorter than that, so a prompt of any length works and short ones are exact.
+    holds `seal_tokens`, all of it moves to the store at once, between two steps. A prompt's middle moves at prefill
+    unless it is shorter than that, so a prompt of any length works and short ones are exact.
     """
 
     def __init__(
@@ -73,14 +92,18 @@ class SampledLayer:
     ) -> None:
         self._sink, self._window, self._seal_tokens = sink, window, seal_tokens
         self._store_dtype, self.selector, self._ops = store_dtype, selector, ops
+        self._exchanges: list[Exchange] = []
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self.stores: list[Store] = []
         self.selector.keep([])
-        self._exact = ExactCache(*self._sealed(keys, values))
+        capacity = self._sink + self._seal_tokens + self._window
+        self._exact = ExactCache(*self._sealed(keys, values), capacity=capacity)
+        self._end_exchanges()
 
     def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self._exact.extend(*self._sealed(keys, values))
+        self._end_exchanges()
 
     def _sealed(
         self, keys: list[torch.Tensor], values: list[torch.Tensor]
@@ -105,66 +128,123 @@ class SampledLayer:
         self.selector.add(request, as_stored(keys, self._store_dtype))
         self.stores[request] = self.stores[request].appended(keys.cpu(), values.cpu(), **self._ops.team)
 
+    def twin(self) -> SampledLayer:
+        """Another layer with the same contents; stores and tables are shared until one of the two seals."""
+        other = copy.copy(self)
+        other._exact, other.selector = self._exact.twin(), self.selector.twin()
+        other.stores, other._exchanges = list(self.stores), []
+        return other
+
+    def make_room(self) -> bool:
+        full = [request for request, length in enumerate(self._exact.lengths) if length == self._exact.capacity]
+        for request in full:
+            self._seal(request, *self._exact.take(request, self._sink, self._seal_tokens))
+        if full:
+            self._stores_changed()
+        return False
+
+    def _stores_changed(self) -> None:
+        for exchange in self._exchanges:
+            exchange.forget()
+
+    def _end_exchanges(self) -> None:
+        self._stores_changed()  # whoever still holds an exchange holds no store
+        self._exchanges = []
+
+    def count_token(self) -> None:
+        self._exact.count_token()
+
+    def rewind(self) -> None:
+        self._exact.rewind()
+
+    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
+        """Exchanges for parts of the batch that cover it, queries of `heads` heads in `dtype`; these replace others."""
+        self._exchanges = [Exchange(self, self._exact, self._ops, part, heads, dtype) for part in parts]
+        return self._exchanges
+
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        self._heads = q.shape[1]
-        self._exact.append(keys, values)
-        for request, length in enumerate(self._exact.lengths):
-            if length > self._sink + self._seal_tokens + self._window:
-                self._seal(request, *self._exact.take(request, self._sink, self._seal_tokens))
-        out, lse = self._exact.attend(q, self._ops)
-        if self._longest == 0:
-            self._sampled = None
-            return out
-        sampled, sampled_lse = torch.empty(q.shape, dtype=torch.float32), torch.empty(q.shape[:2], dtype=torch.float32)
-        self._sampled = self._attend_sample(q, sampled, sampled_lse)
-        merged, total = torch.empty_like(out), torch.empty_like(lse)
-        outs = torch.stack([out, sampled.to(q.device)])
-        self._ops.merge_states(outs, torch.stack([lse, sampled_lse.to(q.device)]), merged, total)
-        return merged
+        self.make_room()
+        self.count_token()
+        if len(self._exchanges) != 1:
+            self.exchanges([range(len(q))], q.shape[1], q.dtype)
+        return self._exchanges[0].whole(q, keys, values)
 
     @property
-    def _longest(self) -> int:
-        return max(store.length for store in self.stores)
+    def question(self) -> tuple[tuple[int, ...], torch.dtype]:
+        """What the host is told of a query head beside the query: shape and dtype."""
+        return self.selector.question
 
-    def _attend_sample(self, q: torch.Tensor, out: torch.Tensor, lse: torch.Tensor) -> torch.Tensor:
-        """Attend to what q [B, H, d] samples from the stores; returns how many keys that were, [B*H] int32."""
-        chosen = self._selection = self.selector.select(q, self._longest)
-        self._ops.sparse_attend(
-            q.cpu(), self.stores, chosen.ids, chosen.count, chosen.center, chosen.law, chosen.log_weight,
-            out, lse, scale=q.shape[-1] ** -0.5,
+    def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
+        """Fill question [b, H, ...] from q [b, H, d] on the device."""
+        self.selector.ask(q, question)
+
+    def answering(self, exchange: Exchange) -> Callable[[], None]:
+        """A call, valid until the stores change, that attends to what an exchange's queries sample."""
+        if self._longest(exchange) == 0:
+            return lambda: _nothing_sampled(exchange)
+        return self._attending(exchange)
+
+    def _longest(self, exchange: Exchange) -> int:
+        return max(self.stores[request].length for request in exchange.requests)
+
+    def _attending(self, exchange: Exchange) -> Callable[[], None]:
+        e, longest = exchange, self._longest(exchange)
+        find, chosen = self.selector.choose(e.question, e.requests, e.count, longest)
+        attend = self._ops.repeated(
+            "sparse_attend", e.q, self._stores_of(e), chosen.ids, chosen.count, chosen.center, chosen.law,
+            chosen.log_weight, e.out, e.lse, scale=e.q.shape[-1] ** -0.5,
         )  # fmt: skip
-        return chosen.count
 
-    def _selected(self) -> Selection:
-        """What the last step sampled."""
-        return self._selection
+        def call() -> None:
+            find()
+            attend()
+
+        return call
+
+    def _stores_of(self, exchange: Exchange) -> list[Store]:
+        return [self.stores[request] for request in exchange.requests]
 
     def keep(self, requests: list[int]) -> None:
         self._exact.keep(requests)
         self.selector.keep(requests)
         self.stores = [self.stores[request] for request in requests]
+        self._end_exchanges()
 
     def usage(self) -> Usage:
         exact = torch.tensor(self._exact.lengths)
         opened = (exact - self._sink - self._window).clamp_min(0)
         stored = torch.tensor([store.length for store in self.stores])
-        sampled = 0 if self._sampled is None else self._sampled.view(len(stored), -1)
-        attended = (opened[:, None] + sampled).expand(-1, self._heads)
-        return Usage(attended, opened + stored, exact + stored)
+        sampled = torch.cat([exchange.count.view(exchange.lse.shape) for exchange in self._exchanges])
+        return Usage(opened[:, None] + sampled, opened + stored, exact + stored)
 
     def rows(self) -> torch.Tensor:
         rows = torch.tensor(self._exact.lengths)[:, None].repeat(1, self.stores[0].rows.shape[0])
-        if self._sampled is None:
-            return rows
-        chosen = self._selected()
-        heads = chosen.ids.view(*rows.shape, -1, chosen.ids.shape[1])  # [B, Hkv, G, capacity]
-        counts = chosen.count.view(heads.shape[:3])
-        for b, g in itertools.product(*map(range, rows.shape)):
-            read = [ids[:count] for ids, count in zip(heads[b, g], counts[b, g], strict=True)]
-            rows[b, g] += len(torch.cat(read).unique())
+        for exchange in self._exchanges:
+            if self._longest(exchange):
+                rows[exchange.requests.start : exchange.requests.stop] += self._distinct(exchange, rows.shape[1])
         return rows
+
+    def _distinct(self, exchange: Exchange, kv_heads: int) -> torch.Tensor:
+        """Rows of the stores that the last step of an exchange read, [b, Hkv]; they are found again."""
+        find, chosen = self.selector.choose(
+            exchange.question, exchange.requests, torch.empty_like(exchange.count), self._longest(exchange)
+        )
+        find()
+        heads = chosen.ids.view(len(exchange.requests), kv_heads, -1, chosen.ids.shape[1])  # [b, Hkv, G, capacity]
+        counts = chosen.count.view(heads.shape[:3])
+        distinct = torch.empty(heads.shape[:2], dtype=torch.int64)
+        for b, g in itertools.product(*map(range, distinct.shape)):
+            read = [ids[:count] for ids, count in zip(heads[b, g], counts[b, g], strict=True)]
+            distinct[b, g] = len(torch.cat(read).unique())
+        return distinct
 
     @property
     def memory_bytes(self) -> int:
         rows = sum(store.rows.nbytes for store in self.stores)
         return self._exact.memory_bytes + rows + self.selector.memory_bytes
+
+
+def _nothing_sampled(exchange: Exchange) -> None:
+    exchange.out.zero_()
+    exchange.lse.fill_(-torch.inf)
+    exchange.count.zero_()

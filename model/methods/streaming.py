@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import torch
 
-from truffle.model.cache import ExactCache
+from truffle.model.cache import ALL, ExactCache
 from truffle.model.config import StreamingParameters
 from truffle.model.methods.base import Usage
 from truffle.model.operations import Operations
 
 
 class StreamingLayer:
-    """A LayerCache of `sink` first and `window` latest tokens; the window is a ring."""
+    """A DeviceLayer of `sink` first and `window` latest tokens; the window is a ring."""
 
     def __init__(self, parameters: StreamingParameters, ops: Operations) -> None:
         self._sink, self._window = parameters.sink, parameters.window
         self._ops = ops
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        self._seen = [part.shape[1] for part in keys]
-        self._cache = ExactCache(*self._kept_of(keys, values), spare=self._window)
+        self._seen: list[int] = []
+        self._cache = ExactCache(*self._kept_of(keys, values), capacity=self._sink + self._window)
+        self._see(keys)
 
     def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        self._seen = self._seen + [part.shape[1] for part in keys]
         self._cache.extend(*self._kept_of(keys, values))
+        self._see(keys)
+
+    def _see(self, keys: list[torch.Tensor]) -> None:
+        self._seen = self._seen + [part.shape[1] for part in keys]
+        self._count_anew()
+
+    def _count_anew(self) -> None:
+        self._seen_there = torch.tensor(self._seen, dtype=torch.int64, device=self._cache.keys.device)
 
     def _kept_of(self, *sides: list[torch.Tensor]) -> list[list[torch.Tensor]]:
         return [[self._kept(part) for part in side] for side in sides]
@@ -38,21 +46,36 @@ class StreamingLayer:
         slots[(recent - self._sink) % self._window] = recent
         return torch.cat([part[:, : self._sink], part[:, slots]], dim=1)
 
-    def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        slots = [self._slot(seen) for seen in self._seen]
-        self._cache.put(slots, keys, values)
-        self._seen = [seen + 1 for seen in self._seen]
-        self._heads = q.shape[1]
-        return self._cache.attend(q, self._ops)[0]
+    def make_room(self) -> bool:
+        return False
 
-    def _slot(self, seen: int) -> int:
-        if seen < self._sink + self._window:
-            return seen
-        return self._sink + (seen - self._sink) % self._window
+    def count_token(self) -> None:
+        self._seen = [seen + 1 for seen in self._seen]
+        self._cache.lengths = [min(seen, self._cache.capacity) for seen in self._seen]
+
+    def rewind(self) -> None:
+        self._seen_there.copy_(torch.tensor(self._seen))
+        self._cache.rewind()
+
+    def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> torch.Tensor:
+        seen = self._seen_there[rows]
+        ring = self._sink + (seen - self._sink) % self._window
+        self._cache.put(torch.where(seen < self._cache.capacity, seen, ring), keys, values, rows)
+        seen.add_(1)
+        self._cache.in_use[rows].copy_(seen.clamp_max(self._cache.capacity))
+        out, lse = q.new_empty(q.shape, dtype=torch.float32), q.new_empty(q.shape[:2], dtype=torch.float32)
+        self._cache.attend(q.contiguous(), self._ops, out, lse, rows)
+        self._heads = q.shape[1]
+        return out
+
+    def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        self.count_token()
+        return self.attend(q, keys, values)
 
     def keep(self, requests: list[int]) -> None:
         self._cache.keep(requests)
         self._seen = [self._seen[request] for request in requests]
+        self._count_anew()
 
     def usage(self) -> Usage:
         seen = torch.tensor(self._seen)

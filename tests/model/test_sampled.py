@@ -29,11 +29,17 @@ class Everything:
     def add(self, request, keys):
         self.lengths[request] = self.lengths.get(request, 0) + keys.shape[1]
 
-    def select(self, q, capacity):
-        B = q.shape[0]
-        ids = torch.arange(capacity, dtype=torch.int32).expand(B * HEADS, -1).contiguous()
-        count = torch.tensor([self.lengths.get(b, 0) for b in range(B)], dtype=torch.int32).repeat_interleave(HEADS)
-        return Selection(ids, count, log_weight=torch.zeros(B * HEADS, capacity))
+    question = (0,), torch.uint8
+
+    def ask(self, q, question):
+        assert question.shape == (*q.shape[:2], 0)
+
+    def choose(self, question, requests, count, capacity):
+        rows = len(requests) * HEADS
+        lengths = torch.tensor([self.lengths.get(b, 0) for b in requests], dtype=torch.int32)
+        ids = torch.arange(capacity, dtype=torch.int32).expand(rows, -1).contiguous()
+        chosen = Selection(ids, count, log_weight=torch.zeros(rows, capacity))
+        return lambda: count.copy_(lengths.repeat_interleave(HEADS)), chosen
 
     def keep(self, requests):
         self.lengths = {new: self.lengths[old] for new, old in enumerate(requests) if old in self.lengths}
@@ -119,7 +125,10 @@ def test_decoded_segments_merge_to_what_building_at_once_gives():
     assert [segment.length for segment in selector.tables[0]] == [100, 64, 32, 16]
     assert [segment.start for segment in selector.tables[0]] == [0, 100, 164, 196]
     center = first.mean(dim=1)
-    torch.testing.assert_close(selector.probe(torch.ones(1, HEADS, D)).center[0], center)
+    shape, dtype = selector.question
+    question = torch.empty(1, HEADS, *shape, dtype=dtype)
+    selector.ask(torch.ones(1, HEADS, D), question)
+    torch.testing.assert_close(selector.probed(question, range(1)).center[0], center)
     codes = torch.empty(KV_HEADS, 7, keys.shape[1], dtype=torch.uint16)
     planes = torch.from_numpy(hyperplanes(D, 5, 7, 4, 2).copy())
     OPS.hash_codes(keys.contiguous(), planes, center, codes, K=5)

@@ -1,0 +1,119 @@
+"""What a sampled layer on the device and the stores on the host tell one another in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from truffle.model.cache import ExactCache
+from truffle.model.operations import Operations
+from truffle.model.staging import Arrival, Mail, host_twin, start_copy
+
+
+class Answering(Protocol):
+    """The host's part of a layer's attention."""
+
+    @property
+    def question(self) -> tuple[tuple[int, ...], torch.dtype]:
+        """What the host is told of a query head beside the query: shape and dtype."""
+        ...
+
+    def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
+        """Fill question [b, H, ...] from q [b, H, d] on the device."""
+        ...
+
+    def answering(self, exchange: Exchange) -> Callable[[], None]:
+        """A call, valid until the stores change, that reads an exchange's `q` and `question` as they are then, and
+        fills its `out`, `lse` and `count`."""
+        ...
+
+
+class Exchange:
+    """One layer's attention for some requests of the batch, in four acts of a step.
+
+    The device does `ask`, then `attend_exactly` while the host waits for what was asked and does `answer`; then the
+    device does `merge`. Acts of the device are launched, and may be captured: they use the same memory every time.
+    They follow one another in one stream, so the host's memory is free for the host between the arrival of a
+    question and the launch of `merge`, and needs no guard.
+
+    Attributes:
+        requests: whose attention it is.
+        q, question: as they have arrived on the host, [b, H, d] in the model's dtype and [b, H, ...].
+        out, lse: what the host answers, [b, H, d] and [b, H] float32.
+        count: keys that were sampled, [b*H] int32.
+        bytes_to_host, bytes_to_device: copied in a step.
+    """
+
+    def __init__(
+        self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int, dtype: torch.dtype
+    ) -> None:
+        self._host, self._exact, self._ops, self.requests = host, exact, ops, requests
+        self._rows = slice(requests.start, requests.stop)
+        b, d, device = len(requests), exact.keys.shape[3], exact.keys.device
+        shape, kind = host.question
+        self._asked = Mail(device, {"q": ((b, heads, d), dtype), "question": ((b, heads, *shape), kind)})
+        self.q, self.question = self._asked.here["q"], self._asked.here["question"]
+        self._outs = torch.empty(2, b, heads, d, device=device)  # of the exact part, and of the sampled one
+        self._lses = torch.empty(2, b, heads, device=device)
+        self._out, self._lse = self._outs[1], self._lses[1]
+        self.out, self.lse = host_twin(self._out), host_twin(self._lse)
+        self.count = torch.zeros(b * heads, dtype=torch.int32)
+        self._call: Callable[[], None] | None = None
+
+    def ask(self, q: torch.Tensor) -> None:
+        """Send q [b, H, d] and the question to the host."""
+        there = self._asked.there
+        there["q"].copy_(q)
+        self._host.ask(there["q"], there["question"])
+        self.send()
+
+    def send(self) -> None:
+        """Start the question's copy to the host."""
+        self._asked.send()
+
+    def fetch(self) -> None:
+        """Start the answer's copy to the device."""
+        start_copy(self.out, self._out)
+        start_copy(self.lse, self._lse)
+
+    def attend_exactly(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Add a token a request, keys and values [b, Hkv, d], and attend to the slots of the exact cache."""
+        self._exact.append(keys, values, self._rows)
+        self._exact.attend(self._asked.there["q"], self._ops, self._outs[0], self._lses[0], self._rows)
+
+    def answer(self) -> None:
+        """Attend to what is sampled, on the host."""
+        if self._call is None:
+            self._call = self._host.answering(self)
+        self._call()
+
+    def forget(self) -> None:
+        """The stores have changed."""
+        self._call = None
+
+    def merge(self) -> torch.Tensor:
+        """Attention over both parts, [b, H, d] float32."""
+        self.fetch()
+        out, lse = torch.empty_like(self._outs[0]), torch.empty_like(self._lses[0])
+        self._ops.merge_states(self._outs, self._lses, out, lse)
+        return out
+
+    def whole(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """All acts, one after the other."""
+        arrival = Arrival(q.device)
+        self.ask(q)
+        arrival.mark()
+        self.attend_exactly(keys, values)
+        arrival.wait()
+        self.answer()
+        return self.merge()
+
+    @property
+    def bytes_to_host(self) -> int:
+        return self._asked.nbytes
+
+    @property
+    def bytes_to_device(self) -> int:
+        return self.out.nbytes + self.lse.nbytes
