@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from truffle.model.graphs import CapturedScript, EagerScript, Script
+from truffle.model.graphs import CapturedScript, EagerScript, Script, rehearse
 from truffle.model.methods.exchange import Exchange
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.staging import Arrival
@@ -69,7 +69,7 @@ class Lane:
         self._positions.add_(1)
 
     def capture(self) -> None:
-        """Replay from now on. What running the program once did to the caches is to be rewound by the caller."""
+        """Replay from now on. What rehearsing did to the caches is to be rewound before."""
         self.script = CapturedScript(self.program)
 
     def rewind(self) -> None:
@@ -101,7 +101,7 @@ class Pipeline:
         exchanges: list[dict[int, Exchange]] = [{} for _ in requests]
         for index, cache in enumerate(decoder.caches):
             if isinstance(cache, SampledLayer):
-                found = cache.exchanges(requests, decoder.shape.heads, decoder.weights.dtype)
+                found = cache.exchanges(requests, decoder.shape.heads)
                 for lane, exchange in zip(exchanges, found, strict=True):
                     lane[index] = exchange
         self._decoder = decoder
@@ -112,8 +112,7 @@ class Pipeline:
 
     def _capture(self) -> None:
         for lane in self.lanes:
-            for _ in lane.program():  # compiles kernels, and loads them
-                pass
+            rehearse(lane.program)
         for cache in self._decoder.caches:
             cache.rewind()
         for lane in self.lanes:

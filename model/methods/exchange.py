@@ -46,14 +46,12 @@ class Exchange:
         bytes_to_host, bytes_to_device: copied in a step.
     """
 
-    def __init__(
-        self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int) -> None:
         self._host, self._exact, self._ops, self.requests = host, exact, ops, requests
         self._rows = slice(requests.start, requests.stop)
         b, d, device = len(requests), exact.keys.shape[3], exact.keys.device
         shape, kind = host.question
-        self._asked = Mail(device, {"q": ((b, heads, d), dtype), "question": ((b, heads, *shape), kind)})
+        self._asked = Mail(device, {"q": ((b, heads, d), exact.keys.dtype), "question": ((b, heads, *shape), kind)})
         self.q, self.question = self._asked.here["q"], self._asked.here["question"]
         self._outs = torch.empty(2, b, heads, d, device=device)  # of the exact part, and of the sampled one
         self._lses = torch.empty(2, b, heads, device=device)
