@@ -92,6 +92,7 @@ class Lane:
         for exchange in self.exchanges.values():
             self._arrival.mark()
             self.script.advance()
+            exchange.prepare()
             with self._next_part():
                 yield
                 self._arrival.wait()
