@@ -18,7 +18,7 @@ from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig
 from truffle.model.generate import DensityMeter
-from truffle.model.graphs import CapturedScript
+from truffle.model.graphs import CapturedScript, rehearse
 from truffle.model.llama import Decoder
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.weights import Weights
@@ -137,6 +137,7 @@ def _launched_us(calls: Sequence[Callable[[], object]], device: torch.device, re
             call()
         yield from ()
 
+    rehearse(program)
     script, clock = CapturedScript(program), Clock(device)
     marks = [clock.mark()]
     for _ in range(repeats):
@@ -154,8 +155,6 @@ def weights_us(weights: Weights, rows: int) -> float:
     inputs = {m.shape[1]: torch.randn(rows, m.shape[1], device=m.device, dtype=m.dtype) for m in linears}
 
     products = [partial(F.linear, inputs[matrix.shape[1]], matrix) for matrix in linears]
-    for product in products[:4]:
-        product()  # loads its kernels
     return _launched_us(products, weights.device) / len(weights.layers)
 
 

@@ -63,10 +63,10 @@ class ExactCache:
         self.in_use = torch.tensor(self.lengths, dtype=torch.int32, device=self.keys.device)
 
     def put(self, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> None:
-        """Put one token a request, [b, Hkv, d] each, into `slots` [b] int64 on the device, for the requests `rows`."""
+        """Put one token a request, [b, Hkv, d] each in any dtype, into `slots` [b] int64, for the requests `rows`."""
         index = slots.view(-1, 1, 1, 1).expand(*keys.shape[:2], 1, keys.shape[2])
-        self.keys[rows].scatter_(2, index, keys.unsqueeze(2))
-        self.values[rows].scatter_(2, index, values.unsqueeze(2))
+        self.keys[rows].scatter_(2, index, keys.to(self.keys.dtype).unsqueeze(2))
+        self.values[rows].scatter_(2, index, values.to(self.values.dtype).unsqueeze(2))
 
     def append(self, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> None:
         """Put one token a request behind those there are, and count it on the device."""
@@ -114,8 +114,8 @@ class ExactCache:
         self._count_anew()
 
     def attend(self, q: torch.Tensor, ops: Operations, out: torch.Tensor, lse: torch.Tensor, rows: slice = ALL) -> None:
-        """Attention of q [b, H, d] over the slots in use: out [b, H, d] and lse [b, H], float32."""
-        scale = q.shape[-1] ** -0.5
+        """Attention of q [b, H, d] in any dtype over the slots in use: out [b, H, d] and lse [b, H], float32."""
+        q, scale = q.to(self.keys.dtype).contiguous(), q.shape[-1] ** -0.5
         ops.dense_attend(q, self.keys[rows], self.values[rows], self.in_use[rows], out, lse, scale=scale)
 
     @property

@@ -39,7 +39,7 @@ class EagerScript:
 class CapturedScript:
     """Replays the program's parts, each captured once as a CUDA graph.
 
-    The program must have run before, so that nothing is compiled or loaded during capture. What it allocates lies in
+    The program must have been rehearsed. What it allocates lies in
     one pool, where a part's tensors may take the place of those that no later part reads: parts are to be launched
     in order, and programs that take turns each have their own script.
     """
@@ -59,6 +59,15 @@ class CapturedScript:
     def advance(self) -> None:
         self.graphs[self._next].replay()
         self._next += 1
+
+
+def rehearse(program: Program) -> None:
+    """Launch all parts once where they will be captured: compiles and loads kernels, and makes libraries' scratch."""
+    torch.cuda.synchronize()
+    with torch.cuda.stream(_capture_stream()):
+        for _ in program():
+            pass
+    torch.cuda.synchronize()
 
 
 def _captured(parts: Iterator[None], pool: Any, graphs: list[torch.cuda.CUDAGraph]) -> bool:

@@ -78,7 +78,7 @@ class Decoder:
             turn = self.turn(torch.arange(start, end, device=states.device))
             q, new_keys, new_values = (part.transpose(0, 1) for part in self.project(weights, chunk, turn))
             keys[:, start:end], values[:, start:end] = new_keys, new_values
-            attended = _causal(q, keys[:, :end], values[:, :end])
+            attended = _causal(q.to(states.dtype), keys[:, :end], values[:, :end])
             self.finish(weights, chunk, attended.transpose(0, 1))
         return keys, values
 
@@ -121,7 +121,10 @@ class Decoder:
     def project(
         self, weights: LayerWeights, states: torch.Tensor, turn: Turn
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied."""
+        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied.
+
+        q and keys are float32: who takes them rounds them, in a copy that there is anyway.
+        """
         shape = self.shape
         stacked = F.linear(rms_norm(states, weights.attention_norm, shape.rms_epsilon), weights.qkv)
         heads = stacked.unflatten(-1, (-1, shape.head_dim))
@@ -160,9 +163,9 @@ def _llama3_scaled(frequencies: torch.Tensor, scaling: Llama3RopeScaling) -> tor
 
 
 def rotate(x: torch.Tensor, turn: Turn) -> torch.Tensor:
-    """RoPE on x [n, heads, d]; dimension i turns with dimension i + d/2."""
+    """RoPE on x [n, heads, d], float32; dimension i turns with dimension i + d/2."""
     cos, sin = turn
-    return (x * cos + x.roll(x.shape[-1] // 2, -1) * sin).to(x.dtype)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-from truffle.model.graphs import CapturedScript, EagerScript, Script
+from truffle.model.gate import Gate
+from truffle.model.graphs import CapturedScript, EagerScript, Script, rehearse
 from truffle.model.methods.exchange import Exchange, ExchangingLayer
 from truffle.model.staging import Arrival
 
@@ -44,6 +46,7 @@ class Lane:
         self.logits = torch.empty(len(requests), decoder.shape.vocabulary, device=device)
         self._arrival = Arrival(device)
         self.script: Script = EagerScript(self.program)
+        self._gate: Gate | None = None
 
     def program(self) -> Iterator[None]:
         """All layers for one token a request; pauses before and after what overlaps with the host's work."""
@@ -67,9 +70,13 @@ class Lane:
         self.logits.copy_(decoder.logits(states))
         self._positions.add_(1)
 
-    def capture(self) -> None:
-        """Replay from now on. What running the program once did to the caches is to be rewound by the caller."""
+    def capture(self, alone: bool) -> None:
+        """Replay from now on. What rehearsing did to the caches is to be rewound before.
+
+        Parts are launched ahead where the lane is alone: behind a shut gate another one's would wait too.
+        """
         self.script = CapturedScript(self.program)
+        self._gate = Gate() if alone and self.logits.is_cuda else None
 
     def rewind(self) -> None:
         """Be where the decoder is."""
@@ -84,10 +91,25 @@ class Lane:
         for exchange in self.exchanges.values():
             self._arrival.mark()
             self.script.advance()
+            exchange.prepare()
+            with self._next_part():
+                yield
+                self._arrival.wait()
+                exchange.answer()
+
+    @contextmanager
+    def _next_part(self) -> Iterator[None]:
+        """Launch the next part when the host has done what is done here, or ahead of that, behind the gate."""
+        if self._gate is None:
             yield
-            self._arrival.wait()
-            exchange.answer()
             self.script.advance()
+            return
+        self._gate.shut()
+        try:
+            self.script.advance()
+            yield
+        finally:
+            self._gate.open()
 
 
 class Pipeline:
@@ -100,7 +122,7 @@ class Pipeline:
         exchanges: list[dict[int, Exchange]] = [{} for _ in requests]
         for index, cache in enumerate(decoder.caches):
             if isinstance(cache, ExchangingLayer):
-                found = cache.exchanges(requests, decoder.shape.heads, decoder.weights.dtype)
+                found = cache.exchanges(requests, decoder.shape.heads)
                 for lane, exchange in zip(exchanges, found, strict=True):
                     lane[index] = exchange
         self._decoder = decoder
@@ -111,13 +133,12 @@ class Pipeline:
 
     def _capture(self) -> None:
         for lane in self.lanes:
-            for _ in lane.program():  # compiles kernels, and loads them
-                pass
+            rehearse(lane.program)
         for cache in self._decoder.caches:
             cache.rewind()
         for lane in self.lanes:
             lane.rewind()
-            lane.capture()
+            lane.capture(alone=len(self.lanes) == 1)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Decode tokens [B] of the requests; returns the logits [B, vocabulary]. The caches have room and have

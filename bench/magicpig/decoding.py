@@ -74,10 +74,10 @@ class MagicPigLayer(SplitLayer):
         self._ops.hash_codes(keys.contiguous(), self._planes, None, codes, K=self._p.K)
         return codes.view(torch.int16)
 
-    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
+    def exchanges(self, parts: list[range], heads: int) -> list[Exchange]:
         """One exchange, for the whole batch."""
         expect(len(parts) == 1, "micro_batches", "1", len(parts))
-        exchange = CentredExchange(self, self._exact, self._ops, parts[0], heads, dtype)
+        exchange = CentredExchange(self, self._exact, self._ops, parts[0], heads)
         exchange.mean = self._mean
         self._exchanges = [exchange]
         return self._exchanges

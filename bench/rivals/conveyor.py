@@ -32,7 +32,9 @@ class Conveyor:
         self._chunks[layer] = chunks
         self._order = [chunk for index in sorted(self._chunks) for chunk in self._chunks[index]]
         if chunks and not self._staged:
-            self._staged = [torch.empty_like(chunks[0], device=self._device) for _ in range(DEPTH)]
+            self._staged = [
+                torch.empty(chunks[0].shape, dtype=chunks[0].dtype, device=self._device) for _ in range(DEPTH)
+            ]
 
     @contextmanager
     def next(self) -> Iterator[torch.Tensor]:

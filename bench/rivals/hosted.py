@@ -33,9 +33,9 @@ class HostedLayer(SplitLayer):
             row[:, : part.shape[1]] = part
         return gathered
 
-    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
-        """Exchanges for parts of the batch that cover it, queries of `heads` heads in `dtype`."""
-        return [Exchange(self, self._exact, self._ops, part, heads, dtype) for part in parts]
+    def exchanges(self, parts: list[range], heads: int) -> list[Exchange]:
+        """Exchanges for parts of the batch that cover it, queries of `heads` heads."""
+        return [Exchange(self, self._exact, self._ops, part, heads) for part in parts]
 
     def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
         """Nothing beside q."""

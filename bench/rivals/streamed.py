@@ -50,8 +50,8 @@ class StreamedLayer(SplitLayer):
         return other
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> torch.Tensor:
-        """Add a token a request and attend to all of the batch: q [B, H, d] to out [B, H, d] float32."""
-        q, parts = q.contiguous(), 1 + len(self._chunks)
+        """Add a token a request and attend to all of the batch: q [B, H, d] in any dtype to out [B, H, d] float32."""
+        q, parts = q.to(self._exact.keys.dtype).contiguous(), 1 + len(self._chunks)
         outs = q.new_empty(parts, *q.shape, dtype=torch.float32)
         lses = q.new_empty(parts, *q.shape[:2], dtype=torch.float32)
         self._exact.append(keys, values)

@@ -52,7 +52,10 @@ class LayerCache(Protocol):
         ...
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """One whole step: add a token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out."""
+        """One whole step: add a token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out float32.
+
+        What comes is rounded to the cache's dtype.
+        """
         ...
 
     def keep(self, requests: list[int]) -> None:

@@ -32,7 +32,7 @@ class DenseLayer:
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> torch.Tensor:
         self._cache.append(keys, values, rows)
         out, lse = q.new_empty(q.shape, dtype=torch.float32), q.new_empty(q.shape[:2], dtype=torch.float32)
-        self._cache.attend(q.contiguous(), self._ops, out, lse, rows)
+        self._cache.attend(q, self._ops, out, lse, rows)
         return out
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -46,14 +46,12 @@ class Exchange:
         bytes_to_host, bytes_to_device: copied in a step.
     """
 
-    def __init__(
-        self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int) -> None:
         self._host, self._exact, self._ops, self.requests = host, exact, ops, requests
         self._rows = slice(requests.start, requests.stop)
         b, d, device = len(requests), exact.keys.shape[3], exact.keys.device
         shape, kind = host.question
-        self._asked = Mail(device, {"q": ((b, heads, d), dtype), "question": ((b, heads, *shape), kind)})
+        self._asked = Mail(device, {"q": ((b, heads, d), exact.keys.dtype), "question": ((b, heads, *shape), kind)})
         self.q, self.question = self._asked.here["q"], self._asked.here["question"]
         self._outs = torch.empty(2, b, heads, d, device=device)  # of the exact part, and of the sampled one
         self._lses = torch.empty(2, b, heads, device=device)
@@ -83,10 +81,14 @@ class Exchange:
         self._exact.append(keys, values, self._rows)
         self._exact.attend(self._asked.there["q"], self._ops, self._outs[0], self._lses[0], self._rows)
 
-    def answer(self) -> None:
-        """Attend to what is sampled, on the host."""
+    def prepare(self) -> None:
+        """Make ready to answer, which may ask the device when the stores have changed."""
         if self._call is None:
             self._call = self._host.answering(self)
+
+    def answer(self) -> None:
+        """Attend to what is sampled, on the host alone; `prepare` comes before."""
+        assert self._call is not None
         self._call()
 
     def forget(self) -> None:
@@ -106,6 +108,7 @@ class Exchange:
         self.ask(q)
         arrival.mark()
         self.attend_exactly(keys, values)
+        self.prepare()
         arrival.wait()
         self.answer()
         return self.merge()
@@ -123,6 +126,6 @@ class Exchange:
 class ExchangingLayer(Protocol):
     """A layer in whose attention the host has a part."""
 
-    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
-        """Exchanges for parts of the batch that cover it, queries of `heads` heads in `dtype`; these replace others."""
+    def exchanges(self, parts: list[range], heads: int) -> list[Exchange]:
+        """Exchanges for parts of the batch that cover it, queries of `heads` heads; these replace others."""
         ...

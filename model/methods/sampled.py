@@ -157,16 +157,17 @@ class SampledLayer:
     def rewind(self) -> None:
         self._exact.rewind()
 
-    def exchanges(self, parts: list[range], heads: int, dtype: torch.dtype) -> list[Exchange]:
-        """Exchanges for parts of the batch that cover it, queries of `heads` heads in `dtype`; these replace others."""
-        self._exchanges = [Exchange(self, self._exact, self._ops, part, heads, dtype) for part in parts]
+    def exchanges(self, parts: list[range], heads: int) -> list[Exchange]:
+        """Exchanges for parts of the batch that cover it, queries of `heads` heads; these replace all others."""
+        self._end_exchanges()
+        self._exchanges = [Exchange(self, self._exact, self._ops, part, heads) for part in parts]
         return self._exchanges
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self.make_room()
         self.count_token()
         if len(self._exchanges) != 1:
-            self.exchanges([range(len(q))], q.shape[1], q.dtype)
+            self.exchanges([range(len(q))], q.shape[1])
         return self._exchanges[0].whole(q, keys, values)
 
     @property

@@ -64,7 +64,7 @@ class StreamingLayer:
         seen.add_(1)
         self._cache.in_use[rows].copy_(seen.clamp_max(self._cache.capacity))
         out, lse = q.new_empty(q.shape, dtype=torch.float32), q.new_empty(q.shape[:2], dtype=torch.float32)
-        self._cache.attend(q.contiguous(), self._ops, out, lse, rows)
+        self._cache.attend(q, self._ops, out, lse, rows)
         self._heads = q.shape[1]
         return out
 

@@ -115,6 +115,7 @@ def test_what_is_run_before_a_capture_has_not_happened(config, monkeypatch):
         self._capture()
 
     monkeypatch.setattr(pipeline, "CapturedScript", capture)
+    monkeypatch.setattr(pipeline, "rehearse", lambda program: [None for _ in program()])
     monkeypatch.setattr(pipeline.Pipeline, "__init__", warmed)
     got = decode_life(Decoder(SHAPE, WEIGHTS, executed(config)), 3)
     assert len(captured) == 3, "once for each set of requests, seals or not"
@@ -188,7 +189,7 @@ def on_cuda(weights: Weights, dtype: torch.dtype) -> Weights:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 5e-3), (torch.bfloat16, 0.08)], ids=str)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 5e-3), (torch.bfloat16, 0.03)], ids=str)
 @pytest.mark.parametrize(("batch", "micro_batches"), [(1, 1), (4, 1), (4, 2)])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_captured_steps_agree_with_the_cpu(config, batch, micro_batches, dtype, error):
