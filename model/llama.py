@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
 
 from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
 from truffle.model.methods.base import LayerCache
@@ -170,7 +171,6 @@ def rotate(x: torch.Tensor, turn: Turn) -> torch.Tensor:
 
 def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Attention of the last rows of a sequence: q [H, m, d] over keys, values [Hkv, n, d], n >= m."""
-    m, n = q.shape[1], keys.shape[1]
-    mask = None if m == n else torch.ones(m, n, dtype=torch.bool, device=q.device).tril(n - m)
-    q, keys, values = q[None], keys[None], values[None]
-    return F.scaled_dot_product_attention(q, keys, values, mask, is_causal=m == n, enable_gqa=True)[0]
+    # Torch's flash attention aligns this bias by itself, groups included; a mask in memory would rule it out.
+    bias = causal_lower_right(q.shape[1], keys.shape[1])
+    return F.scaled_dot_product_attention(q[None], keys[None], values[None], bias, enable_gqa=True)[0]
