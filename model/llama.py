@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 
+from truffle.model.background import Later, beside
 from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
@@ -48,8 +49,8 @@ class Decoder:
     def prefill(self, prompts: list[torch.Tensor]) -> torch.Tensor:
         """Read whole prompts, one int64 [n] a request, n >= 1; returns the logits after each, [B, vocabulary].
 
-        Forgets the requests there are. Goes through the model layer by layer, so that one layer's keys are in
-        flight at a time.
+        Forgets the requests there are. Goes through the model layer by layer: the host stores and indexes a sampled
+        layer's keys while the device computes the next, so that those of three layers are on the device at most.
         """
         self.lengths = []
         return self.admit(prompts)
@@ -61,12 +62,17 @@ class Decoder:
             raise ValueError("prompts: expected at least one, each of at least one token")
         self.pipeline = None
         hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
-        for weights, cache in zip(self.weights.layers, self.caches, strict=True):
-            pairs = [self._prefill_layer(weights, states) for states in hidden]
-            take = cache.admit if self.lengths else cache.prefill
-            take([keys for keys, _ in pairs], [values for _, values in pairs])
+        with beside(self.weights.device) as later:
+            for weights, cache in zip(self.weights.layers, self.caches, strict=True):
+                self._read(weights, cache, hidden, later)
+            logits = self.logits(torch.stack([states[-1] for states in hidden]))
         self.lengths = self.lengths + [len(prompt) for prompt in prompts]
-        return self.logits(torch.stack([states[-1] for states in hidden]))
+        return logits
+
+    def _read(self, weights: LayerWeights, cache: LayerCache, hidden: list[torch.Tensor], later: Later) -> None:
+        pairs = [self._prefill_layer(weights, states) for states in hidden]
+        take = cache.admit if self.lengths else cache.prefill
+        take([keys for keys, _ in pairs], [values for _, values in pairs], later)
 
     def _prefill_layer(self, weights: LayerWeights, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one block over states [n, hidden], in place; returns its keys and values, [Hkv, n, d]."""
