@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,7 @@ class Decoder:
         lengths: tokens seen, by request.
         observer: if set, called for every layer of every step; nothing is captured then.
         pipeline: the lanes of the last step, None where the next one makes its own.
+        beside: opens what takes the host's work while the device reads prompts (background.py).
     """
 
     def __init__(self, shape: ModelShape, weights: Weights, config: DecodeConfig) -> None:
@@ -43,6 +45,7 @@ class Decoder:
         self.lengths: list[int] = []
         self.observer: Observer | None = None
         self.pipeline: Pipeline | None = None
+        self.beside = partial(beside, weights.device)
         self._frequencies = rope_frequencies(shape).to(weights.device)
 
     @torch.inference_mode()
@@ -62,7 +65,7 @@ class Decoder:
             raise ValueError("prompts: expected at least one, each of at least one token")
         self.pipeline = None
         hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
-        with beside(self.weights.device) as later:
+        with self.beside() as later:
             for weights, cache in zip(self.weights.layers, self.caches, strict=True):
                 self._read(weights, cache, hidden, later)
             logits = self.logits(torch.stack([states[-1] for states in hidden]))

@@ -66,8 +66,10 @@ def _views(block: torch.Tensor, fields: Fields, starts: list[int]) -> dict[str, 
 class Arrival:
     """A point in the current stream's order that the host can wait for. On the CPU everything has arrived."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._event = torch.cuda.Event(blocking=True) if device.type == "cuda" else None
+    def __init__(self, device: torch.device, asleep: bool = False) -> None:
+        """Who waits `asleep` leaves processor and interpreter to others, and wakes late: for what takes long."""
+        self._asleep = asleep
+        self._event = torch.cuda.Event(blocking=asleep) if device.type == "cuda" else None
 
     def mark(self) -> None:
         """Set the point behind all that was launched so far."""
@@ -75,15 +77,13 @@ class Arrival:
             self._event.record()
 
     def wait(self) -> None:
-        """Return when all before the point is over. Looks again and again: a thread that sleeps wakes too late."""
-        if self._event is not None:
-            while not self._event.query():
-                pass
-
-    def sleep(self) -> None:
-        """As `wait`, and leave the processor and the interpreter to others meanwhile: for what takes long."""
-        if self._event is not None:
+        """Return when all before the point is over: looking again and again, or asleep."""
+        if self._event is None:
+            return
+        if self._asleep:
             self._event.synchronize()
+        while not self._event.query():
+            pass
 
 
 class Courier:
@@ -111,7 +111,7 @@ class Courier:
             for turn, (there, here) in enumerate(_in_pieces(source, target)):
                 piece = self._room(turn % 2, there.nbytes).view(there.dtype)
                 piece.copy_(there, non_blocking=True)
-                arrival = Arrival(self._device)
+                arrival = Arrival(self._device, asleep=True)
                 arrival.mark()
                 self._land(landing)
                 landing = piece, here, arrival
@@ -121,7 +121,7 @@ class Courier:
         if landing is not None:
             piece, here, arrival = landing
             started = time.perf_counter()
-            arrival.sleep()
+            arrival.wait()
             self.waited_s += time.perf_counter() - started
             here.copy_(piece)
 

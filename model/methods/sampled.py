@@ -134,11 +134,11 @@ class SampledLayer:
         """
         made = Store.holding(keys, values, self._store_dtype)
         index = self.selector.add(request, made.keys)
-        arrival = Arrival(keys.device)
+        arrival = Arrival(keys.device, asleep=True)
         arrival.mark()
 
         def take() -> None:
-            arrival.sleep()
+            arrival.wait()
             index()
             self._append(request, made)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.model.tiny import SHAPE
-from truffle.model import background, llama, staging
+from truffle.model import background, staging
 from truffle.model.background import UNFINISHED, Background
 from truffle.model.config import DecodeConfig, Execution, LshParameters
 from truffle.model.llama import Decoder
@@ -99,14 +99,14 @@ def test_a_courier_copies_in_pieces_of_any_size(dtype, length, piece_bytes, monk
 
 
 @pytest.mark.parametrize("store_format", ["float32", "bfloat16", "int8"])
-def test_a_prefill_beside_the_device_is_the_same(store_format, monkeypatch):
+def test_a_prefill_beside_the_device_is_the_same(store_format):
     config = DecodeConfig(parameters=LSH, execution=Execution(store_format=store_format))
     weights = random_weights(SHAPE, seed=3)
     prompts = [torch.randint(0, 101, (n,), generator=torch.Generator().manual_seed(n)) for n in (60, 5, 33, 90)]
     plain = Decoder(SHAPE, weights, config)
     want = [plain.prefill(prompts[:3]), plain.admit(prompts[3:])]
-    monkeypatch.setattr(llama, "beside", lambda device: Background())
     threaded = Decoder(SHAPE, weights, config)
+    threaded.beside = Background
     got = [threaded.prefill(prompts[:3]), threaded.admit(prompts[3:])]
     tokens = torch.tensor([1, 2, 3, 4])
     for _ in range(12):
@@ -118,9 +118,9 @@ def test_a_prefill_beside_the_device_is_the_same(store_format, monkeypatch):
         assert max(store.length for store in ours.stores) > 0
 
 
-def test_a_prefill_raises_what_building_tables_raises(monkeypatch):
-    monkeypatch.setattr(llama, "beside", lambda device: Background())
+def test_a_prefill_raises_what_building_tables_raises():
     decoder = Decoder(SHAPE, random_weights(SHAPE, seed=3), DecodeConfig(parameters=LSH))
+    decoder.beside = Background
 
     def broken(*args, **kwargs):
         raise MemoryError("no room for tables")

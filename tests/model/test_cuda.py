@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from tests.model.tiny import SHAPE
 from truffle.kernels.quantise import quantise
+from truffle.model.background import at_once
 from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, StreamingParameters
 from truffle.model.llama import Decoder, _causal
 from truffle.model.staging import PIECE_BYTES, Courier
@@ -46,6 +48,27 @@ def test_a_courier_brings_what_is_larger_than_its_pieces():
     torch.cuda.synchronize()
     Courier(source.device).carry(source, target[:, 1:-1])
     assert torch.equal(target[:, 1:-1], source.cpu())
+
+
+@pytest.mark.parametrize("store_format", ["bfloat16", "int8"])
+def test_a_prefill_beside_the_device_is_the_one_in_line(store_format):
+    """Long enough for several chunks, with more layers than may be under way."""
+    shape = SHAPE.model_copy(update={"layers": 8, "head_dim": 64, "max_positions": 8192})
+    config = DecodeConfig(parameters=LSH, execution=Execution(store_format=store_format, threads=4))
+    weights = on_cuda(random_weights(shape, seed=3))
+    prompts = [torch.randint(0, 101, (n,), generator=torch.Generator().manual_seed(n)) for n in (5000, 700)]
+    beside, plain = Decoder(shape, weights, config), Decoder(shape, weights, config)
+    plain.beside = lambda: nullcontext(at_once)
+    for decoder in (beside, plain):
+        decoder.prefill(prompts[:1])
+        decoder.admit(prompts[1:])
+    for ours, theirs in zip(beside.caches[1:], plain.caches[1:], strict=True):
+        for request in range(2):
+            assert torch.equal(ours.stores[request].keys, theirs.stores[request].keys)
+            assert torch.equal(ours.stores[request].values, theirs.stores[request].values)
+            for got, want in zip(ours.selector.tables[request], theirs.selector.tables[request], strict=True):
+                assert torch.equal(got.offsets, want.offsets)
+                assert torch.equal(got.ids.int(), want.ids.int())
 
 
 def on_cuda(weights: Weights) -> Weights:
