@@ -135,7 +135,8 @@ class Courier:
         """`size` bytes of a piece; both grow to the largest that was asked for."""
         if not self._pieces or self._pieces[0].nbytes < size:
             pinned = self._device.type == "cuda"
-            self._pieces = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+            with torch.inference_mode(False):  # whoever comes next may not be inferring
+                self._pieces = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
         return self._pieces[turn][:size]
 
 
