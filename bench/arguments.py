@@ -200,8 +200,8 @@ class LayerData:
         return {"ids": found["ids"][:, :longest].contiguous(), "count": found["count"]}
 
     def hash_codes_arguments(self, draw: int = 0) -> dict[str, Any]:
-        """Arguments of hash_codes over the first segment's keys."""
-        keys = as_stored(self.keys_and_values[0][:, :SEGMENT_TOKENS], self.sizes.dtype).contiguous()
+        """Arguments of hash_codes over all keys."""
+        keys = as_stored(self.keys_and_values[0], self.sizes.dtype).contiguous()
         codes = torch.empty(keys.shape[0], self.sizes.L, keys.shape[1], dtype=torch.uint16)
         return {"x": keys, "planes": self.planes, "center": self.center, "codes": codes, "K": self.sizes.K}
 

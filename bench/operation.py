@@ -13,15 +13,19 @@ from truffle.bench.arguments import LayerData
 from truffle.bench.contender import PASSED, READS_SAMPLES, Contender, registered
 from truffle.bench.device_time import device_times_us, waiting
 from truffle.bench.magicpig import contender as magicpig
+from truffle.bench.magicpig import hashing
 from truffle.bench.quiet import wait_until_quiet
 from truffle.bench.timing import interleaved_s, median_ci95, quantiles_us
 from truffle.kernels import registry
+
+RIVALS = (magicpig.NAME, hashing.NAME)
 
 
 def names(op: str) -> dict[str, str | None]:
     """Everything that can be timed as `op`, with None where it runs here and the reason where it does not."""
     found = step.names() if op == step.OP else registry.usable(op)
-    return found | ({magicpig.NAME: None} if magicpig.offered(op) else {})
+    found |= {magicpig.NAME: None} if magicpig.offered(op) else {}
+    return found | ({hashing.NAME: hashing.why_not()} if op == "hash_codes" else {})
 
 
 def time_operation(
@@ -61,6 +65,8 @@ def time_operation(
 def _contender(op: str, name: str, layers: list[LayerData], threads: int, isa: str) -> Contender:
     if name == magicpig.NAME:
         return magicpig.contender(op, layers[0], len(layers), threads)
+    if name == hashing.NAME:
+        return hashing.contender(layers[0])
     if op == step.OP:
         return step.contender(name, layers, threads, isa)
     return registered(op, name, layers, threads, isa)
@@ -103,11 +109,12 @@ def _timed(
 
 def _speedup(samples: dict[str, list[float]], name: str) -> dict[str, float]:
     """MagicPIG's time over this one's: median of the rounds' ratios, with its 95% interval."""
-    if magicpig.NAME not in samples or name == magicpig.NAME:
+    rival = next((known for known in RIVALS if known in samples), name)
+    if rival == name:
         return {}
-    ratios = np.array(samples[magicpig.NAME]) / np.array(samples[name])
+    ratios = np.array(samples[rival]) / np.array(samples[name])
     low, high = median_ci95(ratios)
-    key = f"speedup_over_{magicpig.NAME}"
+    key = f"speedup_over_{rival}"
     return {key: float(np.median(ratios)), f"{key}_low": low, f"{key}_high": high}
 
 

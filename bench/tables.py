@@ -21,7 +21,10 @@ def implementation_table(rows: list[dict[str, Any]]) -> Table:
 
 def operation_table(records: list[dict[str, Any]]) -> Table:
     """Times of operations, or why a gate was not passed."""
-    rival = next((key for r in records for key in r if key.startswith("speedup_over_") and key.endswith("_v02")), None)
+    rival = next(
+        (key for r in records for key in r if key.startswith("speedup_over_") and not key.endswith(("_low", "_high"))),
+        None,
+    )
     headers = [f"faster than {rival.removeprefix('speedup_over_')}"] if rival else []
     on_card = any("device_median_us" in r for r in records)
     columns = ("operation", "implementation", "isa", "threads", "batch", "median", "p20", "p80", "GB/s", "of peak")

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
+from truffle.model.gate import Gate
 from truffle.model.graphs import CapturedScript, EagerScript, Script, rehearse
 from truffle.model.methods.exchange import Exchange
 from truffle.model.methods.sampled import SampledLayer
@@ -45,6 +47,7 @@ class Lane:
         self.logits = torch.empty(len(requests), decoder.shape.vocabulary, device=device)
         self._arrival = Arrival(device)
         self.script: Script = EagerScript(self.program)
+        self._gate: Gate | None = None
 
     def program(self) -> Iterator[None]:
         """All layers for one token a request; pauses before and after what overlaps with the host's work."""
@@ -68,9 +71,13 @@ class Lane:
         self.logits.copy_(decoder.logits(states))
         self._positions.add_(1)
 
-    def capture(self) -> None:
-        """Replay from now on. What rehearsing did to the caches is to be rewound before."""
+    def capture(self, alone: bool) -> None:
+        """Replay from now on. What rehearsing did to the caches is to be rewound before.
+
+        Parts are launched ahead where the lane is alone: behind a shut gate another one's would wait too.
+        """
         self.script = CapturedScript(self.program)
+        self._gate = Gate() if alone and self.logits.is_cuda else None
 
     def rewind(self) -> None:
         """Be where the decoder is."""
@@ -85,10 +92,25 @@ class Lane:
         for exchange in self.exchanges.values():
             self._arrival.mark()
             self.script.advance()
+            exchange.prepare()
+            with self._next_part():
+                yield
+                self._arrival.wait()
+                exchange.answer()
+
+    @contextmanager
+    def _next_part(self) -> Iterator[None]:
+        """Launch the next part when the host has done what is done here, or ahead of that, behind the gate."""
+        if self._gate is None:
             yield
-            self._arrival.wait()
-            exchange.answer()
             self.script.advance()
+            return
+        self._gate.shut()
+        try:
+            self.script.advance()
+            yield
+        finally:
+            self._gate.open()
 
 
 class Pipeline:
@@ -117,7 +139,7 @@ class Pipeline:
             cache.rewind()
         for lane in self.lanes:
             lane.rewind()
-            lane.capture()
+            lane.capture(alone=len(self.lanes) == 1)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Decode tokens [B] of the requests; returns the logits [B, vocabulary]. The caches have room and have

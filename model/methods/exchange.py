@@ -81,10 +81,14 @@ class Exchange:
         self._exact.append(keys, values, self._rows)
         self._exact.attend(self._asked.there["q"], self._ops, self._outs[0], self._lses[0], self._rows)
 
-    def answer(self) -> None:
-        """Attend to what is sampled, on the host."""
+    def prepare(self) -> None:
+        """Make ready to answer, which may ask the device when the stores have changed."""
         if self._call is None:
             self._call = self._host.answering(self)
+
+    def answer(self) -> None:
+        """Attend to what is sampled, on the host alone; `prepare` comes before."""
+        assert self._call is not None
         self._call()
 
     def forget(self) -> None:
@@ -104,6 +108,7 @@ class Exchange:
         self.ask(q)
         arrival.mark()
         self.attend_exactly(keys, values)
+        self.prepare()
         arrival.wait()
         self.answer()
         return self.merge()

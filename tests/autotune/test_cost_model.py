@@ -62,7 +62,7 @@ def test_a_batch_needs_as_much_again():
     assert two.host_bytes == 2 * one.host_bytes
     assert two.gpu_bytes - one.gpu_bytes == one.gpu_bytes - 2 * 8_030_261_248
     assert does_not_fit(one, space(memory_gib=24).target) is None
-    assert does_not_fit(two, space(memory_gib=24).target) == "needs 39.6 GB of the host's usable 23.2 GB"
+    assert does_not_fit(two, space(memory_gib=24).target) == "needs 38.9 GB of the host's usable 23.2 GB"
 
 
 def test_time_of_the_gpu_side_on_a_4090():

@@ -60,7 +60,7 @@ def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
     assert default.feasible
     assert large.status == "complete"
     assert not large.feasible
-    assert large.infeasible_because.startswith("needs 27.8 GB of the host's")
+    assert large.infeasible_because.startswith("needs 27.4 GB of the host's")
     pruned = [r for r in found.records.values() if r.status == "pruned"]
     assert pruned
     assert all(r.origin == "search" and r.reason for r in pruned)
