@@ -10,9 +10,6 @@
 namespace truffle::amx_bf16 {
 namespace {
 
-constexpr int64_t SIDE = 32;   // vectors, and planes, of two tiles
-constexpr int64_t DEPTH = 32;  // bfloat16 numbers in a tile's row
-
 // Tiles 0 to 3 hold sums, 4 and 5 vectors, 6 and 7 planes: 16 rows of 64 bytes each.
 struct alignas(64) TileConfig {
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -34,29 +31,9 @@ float widened(uint16_t half) {
     return x;
 }
 
-int64_t panel_size(int64_t depth) { return SIDE * depth; }
-
-bool all_bf16(const HashCodes& call) {
-    bool same = true;
-    for (int64_t i = 0; i < call.d * call.L * call.K; ++i) same &= widened(nearest(call.planes[i])) == call.planes[i];
-    return same;
-}
-
 int64_t width_of(const HashCodes& call, int64_t panel) {
     const int64_t left = call.L * call.K - panel * SIDE;
     return left < SIDE ? left : SIDE;
-}
-
-void pack_panel(const HashCodes& call, int64_t panel, int64_t depth, int terms, uint16_t* to) {
-    for (int64_t k = 0; k < call.d; ++k)
-        for (int64_t c = 0; c < width_of(call, panel); ++c) {
-            float rest = call.planes[k * call.L * call.K + panel * SIDE + c];
-            for (int t = 0; t < terms; ++t) {
-                const uint16_t term = nearest(rest);
-                to[t * panel_size(depth) + (k / 2 * SIDE + c) * 2 + k % 2] = term;
-                rest -= widened(term);
-            }
-        }
 }
 
 // Rows of 64 bytes a turn, zeros behind the last dimension and the last vector.
@@ -86,7 +63,7 @@ void multiply(const uint16_t* rows, const uint16_t* panel, int64_t depth, int te
     _tile_zero(3);
     for (int t = terms - 1; t >= 0; --t)
         for (int64_t k = 0; k < depth; k += DEPTH) {
-            const uint16_t* planes = panel + t * panel_size(depth) + k * SIDE;
+            const uint16_t* planes = panel + t * SIDE * depth + k * SIDE;
             _tile_loadd(4, rows + k, depth * 2);
             _tile_loadd(5, rows + 16 * depth + k, depth * 2);
             _tile_loadd(6, planes, SIDE * 4);
@@ -132,14 +109,23 @@ Pieces pieces_of(const HashCodes& call, const HashBlock& block, int64_t depth) {
 
 }  // namespace
 
-PackedPlanes pack_planes(const HashCodes& call, Threads threads) {
-    PackedPlanes packed{call.L * call.K, (call.d + DEPTH - 1) / DEPTH * DEPTH, all_bf16(call) ? 1 : 3, {}};
-    const int64_t count = (packed.columns + SIDE - 1) / SIDE, size = packed.terms * panel_size(packed.depth);
-    packed.panels.resize(count * size);
-    parallel(threads, count, [&](int64_t panel) {
-        pack_panel(call, panel, packed.depth, packed.terms, packed.panels.data() + panel * size);
-    });
-    return packed;
+bool all_bf16(const HashCodes& call) {
+    bool same = true;
+    for (int64_t i = 0; i < call.d * call.L * call.K; ++i) same &= widened(nearest(call.planes[i])) == call.planes[i];
+    return same;
+}
+
+void pack_panel(const HashCodes& call, int64_t panel, const PackedPlanes& to) {
+    uint16_t* terms = to.panels + panel * to.panel_size();
+    for (int64_t k = 0; k < call.d; ++k)
+        for (int64_t c = 0; c < width_of(call, panel); ++c) {
+            float rest = call.planes[k * call.L * call.K + panel * SIDE + c];
+            for (int t = 0; t < to.terms; ++t) {
+                const uint16_t term = nearest(rest);
+                terms[t * SIDE * to.depth + (k / 2 * SIDE + c) * 2 + k % 2] = term;
+                rest -= widened(term);
+            }
+        }
 }
 
 int64_t scratch_bytes(const HashCodes& call, const HashBlock& block) {
@@ -154,12 +140,12 @@ void hash_block(const HashCodes& call, const HashBlock& block, const PackedPlane
     const int64_t rows = rounded(block.count), centers = centers_of(call, block), first = block.first / call.n;
     const Pieces at = pieces_of(call, block, planes.depth);
     copy_rows(call, block, planes.depth, rows, at.rows);
-    const int64_t size = planes.terms * panel_size(planes.depth);
     for (int64_t panel = 0; panel * SIDE < planes.columns; ++panel) {
         for (int64_t r = 0; r < centers; ++r) project_center(call, first + r, panel, at.offsets + r * SIDE);
         int64_t r = 0, end = centers > 1 ? (first + 1) * call.n - block.first : rows;  // of those around center r
         for (int64_t i = 0; i < rows; i += SIDE) {
-            multiply(at.rows + i * planes.depth, planes.panels.data() + panel * size, planes.depth, planes.terms, at.sums);
+            multiply(at.rows + i * planes.depth, planes.panels + panel * planes.panel_size(), planes.depth,
+                     planes.terms, at.sums);
             for (int64_t j = 0; j < SIDE; ++j) {
                 if (i + j == end && r + 1 < centers) ++r, end += call.n;
                 take_signs(at.sums + j * SIDE, at.offsets + r * SIDE, at.words + 2 * panel * rows + i + j, rows);

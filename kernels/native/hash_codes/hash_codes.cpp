@@ -1,6 +1,7 @@
 #include "hash_codes/hash_codes.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "hash_codes/amx_bf16.h"
 #include "scratch.h"
@@ -12,7 +13,12 @@ constexpr int64_t BLOCK = 512;
 
 #ifdef TRUFFLE_X86
 void hash_by_tiles(const HashCodes& call, Threads threads) {
-    const amx_bf16::PackedPlanes planes = amx_bf16::pack_planes(call, threads);
+    using amx_bf16::DEPTH;
+    amx_bf16::PackedPlanes planes{call.L * call.K, (call.d + DEPTH - 1) / DEPTH * DEPTH,
+                                  amx_bf16::all_bf16(call) ? 1 : 3, nullptr};
+    std::vector<uint16_t> panels(planes.count() * planes.panel_size());
+    planes.panels = panels.data();
+    parallel(threads, planes.count(), [&](int64_t panel) { amx_bf16::pack_panel(call, panel, planes); });
     const int64_t vectors = call.R * call.n;
     parallel(threads, (vectors + BLOCK - 1) / BLOCK, [&](int64_t task) {
         thread_local Scratch scratch;
