@@ -74,12 +74,27 @@ def build_parser() -> argparse.ArgumentParser:
     add_decode_arguments(decode)
     decode.set_defaults(run=commands.time_decode)
 
+    prefill = subparsers.add_parser("prefill", help="time to the first token with tables and without, by turns")
+    prefill.add_argument("--workload", default="llama-3.1-8b@96k", metavar="MODEL@CONTEXT", help="(%(default)s)")
+    prefill.add_argument("--layers", type=int, help="build this many of the model's first layers only (all)")
+    prefill.add_argument("--rounds", type=int, default=3, help="timed prefills of each kind (%(default)s)")
+    prefill.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="(%(default)s)")
+    prefill.add_argument(
+        "--vram-limit", metavar="SIZE", help="such as 24GiB: let the process have no more of the GPU's memory"
+    )
+    prefill.add_argument("--json", type=Path, metavar="FILE", help="write the record, and one a layer")
+    add_decode_arguments(prefill)
+    prefill.set_defaults(run=commands.time_prefill)
+
     transfers = subparsers.add_parser("transfers", help="what a decode step copies between CPU and GPU, and its share")
     transfers.add_argument(
         "--workload", type=lambda given: given.split(","), default=["llama-3.1-8b@16k", "llama-3.1-8b@96k"],
         metavar="MODEL@CONTEXT[,...]", help="(llama-3.1-8b@16k,llama-3.1-8b@96k)",
     )  # fmt: skip
-    transfers.add_argument("--batch", type=op_command.numbers, default=(1, 4, 16), metavar="N[,N]", help="(1,4,16)")
+    transfers.add_argument(
+        "--batch", type=op_command.numbers, default=(1, 2, 4, 8, 16), metavar="N[,N]", help="(1,2,4,8,16)"
+    )
+    transfers.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="(%(default)s)")
     transfers.add_argument("--steps", type=int, default=10, help="timed steps (%(default)s)")
     transfers.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     add_decode_arguments(transfers)

@@ -10,6 +10,7 @@ from typing import Any
 from truffle.bench.tables import (
     accuracy_table,
     implementation_table,
+    prefill_table,
     probing_table,
     record_table,
     show,
@@ -101,6 +102,33 @@ def _limit_vram(arguments: argparse.Namespace, shape: Any, config: Any, context:
     limit_vram(size, static_bytes(shape, config, context))
 
 
+def time_prefill(arguments: argparse.Namespace) -> None:
+    """Time a prefill with tables and without, and print a record and a table of its layers."""
+    import torch
+
+    from truffle.bench import prefill, workloads
+    from truffle.bench.records import write_records
+    from truffle.kernels.checks import expect
+
+    config, workload = decode_config(arguments), workloads.parse_workload(arguments.workload)
+    expect(arguments.rounds >= 1, "rounds", "at least 1", arguments.rounds)
+    require_device(arguments.device)
+    torch.set_num_threads(config.execution.threads)
+    shape = prefill.built_shape(workload, config, arguments.layers)
+    _limit_vram(arguments, shape, config, workload.context)
+    record, layers = prefill.time_prefill(
+        shape, config, workload.context, arguments.rounds, arguments.device, torch.bfloat16
+    )
+    common = {"device": arguments.device, "workload": arguments.workload, **described(config)}
+    if arguments.vram_limit:
+        common["vram_limit"] = arguments.vram_limit
+    record = {"op": "prefill", **common, **record}
+    show(record_table(record))
+    show(prefill_table(layers))
+    if arguments.json:
+        write_records(arguments.json, [record, *layers], arguments.command_line)
+
+
 def time_transfers(arguments: argparse.Namespace) -> None:
     """Time whole steps by batch and context, and print what crosses the link in each."""
     import torch
@@ -109,18 +137,19 @@ def time_transfers(arguments: argparse.Namespace) -> None:
     from truffle.bench.records import write_records
     from truffle.kernels.memory import release_memory
 
-    base, records = decode_config(arguments), []
-    require_device("cuda")
+    base, records, device = decode_config(arguments), [], arguments.device
+    require_device(device)
     torch.set_num_threads(base.execution.threads)
     for name in arguments.workload:
         for batch in arguments.batch:
             config = with_batch(base, batch)
             record, _ = whole_step.time_steps(
-                workloads.parse_workload(name), config, arguments.steps, "cuda", torch.bfloat16
+                workloads.parse_workload(name), config, arguments.steps, device, torch.bfloat16
             )
-            records.append({"op": "transfers", "device": "cuda", "workload": name, **described(config), **record})
+            records.append({"op": "transfers", "device": device, "workload": name, **described(config), **record})
             release_memory()
-            torch.cuda.empty_cache()
+            if device == "cuda":
+                torch.cuda.empty_cache()
     show(transfer_table(records))
     if arguments.json:
         write_records(arguments.json, records, arguments.command_line)

@@ -126,6 +126,16 @@ def rival_table(records: list[dict[str, Any]]) -> Table:
     return table
 
 
+def prefill_table(records: list[dict[str, Any]]) -> Table:
+    """What each layer of a prefill took: the device's four parts, the host with its four, and who launches waiting."""
+    parts = ("forward", "rows", "hash", "next", "host", "link", "store", "tables", "rest", "waiting")
+    table = _table("layer", *(f"{part} ms" for part in parts))
+    for r in records:
+        times = (r.get(f"{part}_us") for part in parts)
+        table.add_row(str(r["layer"]), *("" if time is None else f"{time / 1e3:,.2f}" for time in times))
+    return table
+
+
 def record_table(record: dict[str, Any]) -> Table:
     """All that one record holds."""
     table = _table("figure", "value")

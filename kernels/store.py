@@ -45,6 +45,13 @@ class Store:
         expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
         return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
 
+    @staticmethod
+    def holding(keys: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Store:
+        """A store of `keys` and `values` [Hkv, m, d] alone, on their device."""
+        heads, count, d = keys.shape
+        rows = keys.new_empty(heads, count, row_width(d, dtype), dtype=dtype)
+        return Store(rows, 0, d).appended(keys, values)
+
     @property
     def keys(self) -> torch.Tensor:
         """[Hkv, length, d]: a view, or a dequantised float32 copy of int8 rows."""
@@ -68,15 +75,20 @@ class Store:
 
     def appended(self, keys: torch.Tensor, values: torch.Tensor, **team: Any) -> Store:
         """This store with `keys` and `values` [Hkv, m, d] added; it grows by half when it is full."""
-        end = self.length + keys.shape[1]
+        longer = self.longer(keys.shape[1], **team)
+        new = Store(longer.rows[:, self.length : longer.length], keys.shape[1], self.head_dim)
+        new._hold(0, keys)
+        new._hold(1, values)
+        return longer
+
+    def longer(self, count: int, **team: Any) -> Store:
+        """This store with `count` more rows in use, contents undefined; it grows by half when it is full."""
+        end = self.length + count
         rows = self.rows
         if end > rows.shape[1]:
             capacity = max(end, rows.shape[1] * 3 // 2)
             rows = allocate((rows.shape[0], capacity, rows.shape[2]), rows.dtype, **team)
             rows[:, : self.length] = self.rows[:, : self.length]
-        new = Store(rows[:, self.length : end], keys.shape[1], self.head_dim)
-        new._hold(0, keys)
-        new._hold(1, values)
         return Store(rows, end, self.head_dim)
 
     def _hold(self, part: int, x: torch.Tensor) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
 
+from truffle.model.background import Later, beside
 from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
@@ -32,6 +35,7 @@ class Decoder:
         lengths: tokens seen, by request.
         observer: if set, called for every layer of every step; nothing is captured then.
         pipeline: the lanes of the last step, None where the next one makes its own.
+        beside: opens what takes the host's work while the device reads prompts (background.py).
     """
 
     def __init__(self, shape: ModelShape, weights: Weights, config: DecodeConfig) -> None:
@@ -41,14 +45,15 @@ class Decoder:
         self.lengths: list[int] = []
         self.observer: Observer | None = None
         self.pipeline: Pipeline | None = None
+        self.beside = partial(beside, weights.device)
         self._frequencies = rope_frequencies(shape).to(weights.device)
 
     @torch.inference_mode()
     def prefill(self, prompts: list[torch.Tensor]) -> torch.Tensor:
         """Read whole prompts, one int64 [n] a request, n >= 1; returns the logits after each, [B, vocabulary].
 
-        Forgets the requests there are. Goes through the model layer by layer, so that one layer's keys are in
-        flight at a time.
+        Forgets the requests there are. Goes through the model layer by layer: the host stores and indexes a sampled
+        layer's keys while the device computes the next, so that those of three layers are on the device at most.
         """
         self.lengths = []
         return self.admit(prompts)
@@ -60,12 +65,17 @@ class Decoder:
             raise ValueError("prompts: expected at least one, each of at least one token")
         self.pipeline = None
         hidden = [F.embedding(prompt.to(self.weights.device), self.weights.embedding) for prompt in prompts]
-        for weights, cache in zip(self.weights.layers, self.caches, strict=True):
-            pairs = [self._prefill_layer(weights, states) for states in hidden]
-            take = cache.admit if self.lengths else cache.prefill
-            take([keys for keys, _ in pairs], [values for _, values in pairs])
+        with self.beside() as later:
+            for weights, cache in zip(self.weights.layers, self.caches, strict=True):
+                self._read(weights, cache, hidden, later)
+            logits = self.logits(torch.stack([states[-1] for states in hidden]))
         self.lengths = self.lengths + [len(prompt) for prompt in prompts]
-        return self.logits(torch.stack([states[-1] for states in hidden]))
+        return logits
+
+    def _read(self, weights: LayerWeights, cache: LayerCache, hidden: list[torch.Tensor], later: Later) -> None:
+        pairs = [self._prefill_layer(weights, states) for states in hidden]
+        take = cache.admit if self.lengths else cache.prefill
+        take([keys for keys, _ in pairs], [values for _, values in pairs], later)
 
     def _prefill_layer(self, weights: LayerWeights, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Run one block over states [n, hidden], in place; returns its keys and values, [Hkv, n, d]."""
@@ -170,7 +180,6 @@ def rotate(x: torch.Tensor, turn: Turn) -> torch.Tensor:
 
 def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Attention of the last rows of a sequence: q [H, m, d] over keys, values [Hkv, n, d], n >= m."""
-    m, n = q.shape[1], keys.shape[1]
-    mask = None if m == n else torch.ones(m, n, dtype=torch.bool, device=q.device).tril(n - m)
-    q, keys, values = q[None], keys[None], values[None]
-    return F.scaled_dot_product_attention(q, keys, values, mask, is_causal=m == n, enable_gqa=True)[0]
+    # Torch's flash attention aligns this bias by itself, groups included; a mask in memory would rule it out.
+    bias = causal_lower_right(q.shape[1], keys.shape[1])
+    return F.scaled_dot_product_attention(q[None], keys[None], values[None], bias, enable_gqa=True)[0]

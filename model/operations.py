@@ -6,11 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
+
 from truffle.kernels import registry
 from truffle.kernels.contract import Needs
 from truffle.kernels.registry import Implementation
 from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import DecodeConfig, Execution
+from truffle.model.staging import Courier
 
 # Where each operation's tensors live; the rest of a step stays on the model's own device.
 HOST_OPS = ("build_tables", "direct_probes", "retrieve", "sparse_attend", "retrieve_attend")
@@ -23,6 +26,7 @@ class Operations:
     Attributes:
         names: the implementation that was taken for each operation.
         team: `threads` and `pinning` of the CPU's side, for memory that its threads will read.
+        courier: brings what the operations of the device have made to the host.
     """
 
     hash_codes: Callable[..., None]
@@ -47,6 +51,7 @@ class Operations:
         set_wait_policy(config.execution.wait_policy)
         self.names: dict[str, str] = {}
         self._taken: dict[str, tuple[Implementation, dict[str, Any]]] = {}
+        self.courier = Courier(torch.device(device))
         self.team: dict[str, Any] = {"threads": config.execution.threads, "pinning": config.execution.pinning}
         for op in HOST_OPS + DEVICE_OPS:
             where = "cpu" if op in HOST_OPS else device

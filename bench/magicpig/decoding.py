@@ -17,6 +17,7 @@ from truffle.bench.magicpig.layers import Layers, centred, sorted_codes
 from truffle.bench.rivals.split import SplitLayer
 from truffle.kernels.checks import expect
 from truffle.kernels.planes import hyperplanes
+from truffle.model.background import Later, at_once
 from truffle.model.config import LshParameters, ModelShape
 from truffle.model.methods.base import Usage
 from truffle.model.methods.exchange import Exchange
@@ -49,7 +50,7 @@ class MagicPigLayer(SplitLayer):
         self.question = (p.L,), torch.int32
         self._exchanges: list[Exchange] = []
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         lengths = {part.shape[1] for part in keys}
         expect(len(lengths) == 1, "prompts", "one length", sorted(lengths))
         end = lengths.pop() - self._p.window

@@ -67,6 +67,7 @@ class Contender:
         config: what its decoder is built with.
         exact: whether it attends to everything.
         device_bytes: what it needs of the device beside the weights.
+        building_bytes: what it needs of the device in passing, while it is built.
         build: makes a decoder that has read the context.
         reason: why it is not built, or None.
         figures: more for its record.
@@ -76,6 +77,7 @@ class Contender:
     config: DecodeConfig
     exact: bool
     device_bytes: int
+    building_bytes: int
     build: Callable[[], Decoder]
     reason: str | None
     figures: dict[str, Any]
@@ -95,9 +97,9 @@ def _ours(ground: Ground, config: DecodeConfig) -> Contender:
         whole_step.fill(decoder, *ground.on_device())
         return decoder
 
-    return Contender(
-        f"{OURS} {config.execution.store_format}", config, False, needed, build, _why_not(needed, ground), {}
-    )
+    building = 3 * ground.workload.context * ground.token_bytes // shape.layers  # a request's rows in float32
+    reason = _why_not(needed + building, ground)
+    return Contender(f"{OURS} {config.execution.store_format}", config, False, needed, building, build, reason, {})
 
 
 def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:
@@ -108,10 +110,10 @@ def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:
     shape, element = ground.workload.shape, ground.keys.element_size()
     seals_nothing = config.model_copy(update={"parameters": p.model_copy(update={"seal_tokens": GROW_SLOTS})})
     needed = static_bytes(shape, seals_nothing, context, element) - shape.parameters * element
-    # While a layer is built: centred keys of the batch; codes, sorted codes and their order of one request.
-    needed += context * (batch * ground.token_bytes // shape.layers + 12 * shape.kv_heads * p.L)
+    # Centred keys of the batch; codes, sorted codes and their order of one request.
+    building = context * (batch * ground.token_bytes // shape.layers + 12 * shape.kv_heads * p.L)
     sizes = decoding.sizes(shape, p, batch, context)
-    reason = extensions.why_not(sizes, config.execution.threads) or _why_not(needed, ground)
+    reason = extensions.why_not(sizes, config.execution.threads) or _why_not(needed + building, ground)
     problem = None if reason else _gate(decoding.sizes(shape, p, 1, context), config.execution.threads)
     verdict = f"failed: {problem}" if problem else reason
 
@@ -122,7 +124,7 @@ def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:
     own = config.execution.model_copy(update={"micro_batches": 1, "store_format": "bfloat16"})
     theirs = config.model_copy(update={"execution": own})
     build = partial(_split_decoder, ground, theirs, layers, distinct, p.dense_layers)
-    return [Contender(MAGICPIG, theirs, False, needed, build, verdict, {})]
+    return [Contender(MAGICPIG, theirs, False, needed, building, build, verdict, {})]
 
 
 _gate = cache(magicpig_gate.check)  # takes seconds, and no batch changes what it finds
@@ -159,7 +161,7 @@ def _all_on_device(ground: Ground, config: DecodeConfig) -> Contender:
         return decoder
 
     figures = {"resident_tokens": context, "host_bytes_read": 0}
-    return Contender(ON_DEVICE, config, True, needed, build, _why_not(needed, ground), figures)
+    return Contender(ON_DEVICE, config, True, needed, 0, build, _why_not(needed, ground), figures)
 
 
 def _split(
@@ -180,7 +182,7 @@ def _split(
     reason = _why_not(needed, ground) if host_bytes else "everything fits on the device"
     build = partial(_split_decoder, ground, config, partial(layers, resident), distinct, ())
     figures = {"resident_tokens": resident, "host_bytes_read": host_bytes}
-    return Contender(name, config, True, needed, build, reason, figures)
+    return Contender(name, config, True, needed, 0, build, reason, figures)
 
 
 def _split_decoder(

@@ -79,13 +79,16 @@ def heats(field: Sequence[Contender], room_bytes: int) -> list[list[Contender]]:
     """The contenders in groups that fit into the room together, each in the first that has place."""
     found: list[list[Contender]] = []
     for contender in field:
-        fits = (heat for heat in found if sum(c.device_bytes for c in [*heat, contender]) <= room_bytes)
-        heat = next(fits, None)
+        heat = next((heat for heat in found if _peak_bytes([*heat, contender]) <= room_bytes), None)
         if heat is None:
             found.append([contender])
         else:
             heat.append(contender)
     return found
+
+
+def _peak_bytes(heat: Sequence[Contender]) -> int:
+    return sum(c.device_bytes for c in heat) + max(c.building_bytes for c in heat)
 
 
 def _run(heat: Sequence[Contender], records: dict[str, Record], exact: list[torch.Tensor]) -> dict[str, list[float]]:

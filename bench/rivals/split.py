@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 
+from truffle.model.background import Later, at_once
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
 from truffle.model.operations import Operations
@@ -18,6 +19,8 @@ class SplitLayer:
     Every layer is split at the same place, rather than some layers kept whole: the device then has work in each layer
     while the host's part is under way, which comes at an even pace and needs the least room in flight.
 
+    It is ready when `prefill` returns: nothing is left for later.
+
     Attributes:
         hosted: tokens of each prompt on the host, from `sink` on.
     """
@@ -25,7 +28,7 @@ class SplitLayer:
     def __init__(self, resident: int, ops: Operations, sink: int = 0) -> None:
         self._resident, self._sink, self._ops = resident, sink, ops
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self.hosted = [max(0, part.shape[1] - self._sink - self._resident) for part in keys]
         self._exact = ExactCache(self._kept(keys), self._kept(values))
         self._host(self._given_away(keys), self._given_away(values))
@@ -49,7 +52,7 @@ class SplitLayer:
         other._exact = self._exact.twin()
         return other
 
-    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         raise NotImplementedError("a rival decodes the batch that it was given")
 
     def keep(self, requests: list[int]) -> None:

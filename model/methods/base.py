@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from truffle.model.background import Later, at_once
+
 
 @dataclass(frozen=True)
 class Usage:
@@ -31,11 +33,14 @@ class LayerCache(Protocol):
     again when the memory it works on moves, as `make_room` says, or after `prefill`, `admit` and `keep`.
     """
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        """Forget everything and take prompts' keys and values, one [Hkv, n, d] a request, RoPE applied."""
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
+        """Forget everything and take prompts' keys and values, one [Hkv, n, d] a request, RoPE applied.
+
+        The layer is ready when `later` has done what it was given: the host's work on what the device is to make.
+        """
         ...
 
-    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         """Take the prompts of new requests in the same way, behind the requests there are."""
         ...
 

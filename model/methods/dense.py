@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL, ExactCache
 from truffle.model.operations import Operations
 
@@ -14,10 +15,10 @@ class DenseLayer:
     def __init__(self, ops: Operations) -> None:
         self._ops = ops
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self._cache = ExactCache(keys, values)
 
-    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self._cache.extend(keys, values)
 
     def make_room(self) -> bool:

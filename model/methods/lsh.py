@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from truffle.kernels.collision import InclusionLaw
+from truffle.kernels.memory import allocate
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
@@ -50,22 +52,30 @@ class LshSelector:
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
         self.tables: dict[int, list[Segment]] = {}
 
-    def add(self, request: int, keys: torch.Tensor) -> None:
+    def add(self, request: int, keys: torch.Tensor) -> Callable[[], None]:
         if request not in self._centers:
-            mean = keys.float().mean(dim=1) if self._p.centred else keys.new_zeros(keys[:, 0].shape).float()
+            mean = keys.mean(dim=1, dtype=torch.float32) if self._p.centred else torch.zeros_like(keys[:, 0]).float()
             self._centers[request], self.tables[request] = mean, []
-        segments = self.tables[request]
-        for part in keys.split(SEGMENT_TOKENS, dim=1):
+        codes = [self._hashed(part, self._centers[request]) for part in keys.split(SEGMENT_TOKENS, dim=1)]
+        return partial(self._index, self.tables[request], codes)
+
+    def _index(self, segments: list[Segment], codes: list[torch.Tensor]) -> None:
+        for part in codes:
             start = segments[-1].start + segments[-1].length if segments else 0
-            segments.append(self._built(start, self._hashed(part, self._centers[request])))
+            segments.append(self._built(start, self._fetched(part)))
             self._merge_equals(segments)
 
+    def _fetched(self, codes: torch.Tensor) -> torch.Tensor:
+        here = allocate(codes.shape, codes.dtype, **self._ops.team)
+        self._ops.courier.carry(codes, here)
+        return here
+
     def _hashed(self, x: torch.Tensor, center: torch.Tensor) -> torch.Tensor:
-        """Codes [R, L, n] of x [R, n, d], computed where x is, returned on the host."""
+        """Codes [R, L, n] of x [R, n, d], where x is."""
         self._planes = self._planes.to(x.device)
         codes = torch.empty(x.shape[0], self._p.L, x.shape[1], dtype=torch.uint16, device=x.device)
         self._ops.hash_codes(x.contiguous(), self._planes, center, codes, K=self._p.K)
-        return codes.cpu()
+        return codes
 
     def _built(self, start: int, codes: torch.Tensor) -> Segment:
         segment = empty_segment(start, codes.shape[0], self._p.K, self._p.L, codes.shape[2], **self._ops.team)

@@ -11,12 +11,13 @@ from typing import Protocol
 import torch
 
 from truffle.kernels.collision import InclusionLaw
-from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import Store
+from truffle.model.background import Later, at_once
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
 from truffle.model.methods.exchange import Exchange
 from truffle.model.operations import Operations
+from truffle.model.staging import Arrival
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,11 @@ class Selection:
 class Selector(Protocol):
     """Chooses rows of the stores of a batch of requests."""
 
-    def add(self, request: int, keys: torch.Tensor) -> None:
-        """Take the next keys of a request, [Hkv, m, d], as they enter its store."""
+    def add(self, request: int, keys: torch.Tensor) -> Callable[[], None]:
+        """Take the next keys of a request, [Hkv, m, d], as they enter its store; returns what remains for the host.
+
+        That is to be called once the device has done what was launched, in the order of these calls.
+        """
         ...
 
     @property
@@ -94,19 +98,19 @@ class SampledLayer:
         self._store_dtype, self.selector, self._ops = store_dtype, selector, ops
         self._exchanges: list[Exchange] = []
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self.stores: list[Store] = []
         self.selector.keep([])
         capacity = self._sink + self._seal_tokens + self._window
-        self._exact = ExactCache(*self._sealed(keys, values), capacity=capacity)
+        self._exact = ExactCache(*self._sealed(keys, values, later), capacity=capacity)
         self._end_exchanges()
 
-    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
-        self._exact.extend(*self._sealed(keys, values))
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
+        self._exact.extend(*self._sealed(keys, values, later))
         self._end_exchanges()
 
     def _sealed(
-        self, keys: list[torch.Tensor], values: list[torch.Tensor]
+        self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Make stores for new requests and move their prompts' middles there; returns what stays exact."""
         heads, _, d = keys[0].shape
@@ -115,18 +119,36 @@ class SampledLayer:
             n = key.shape[1]
             middle = max(0, n - self._sink - self._window)
             sealed = middle if middle >= self._seal_tokens else 0
-            self.stores.append(Store.allocate(heads, sealed, d, self._store_dtype, **self._ops.team))
+            self.stores.append(Store.allocate(heads, 0, d, self._store_dtype))
             if sealed:
                 end = self._sink + sealed
-                self._seal(request, key[:, self._sink : end], value[:, self._sink : end])
+                self._seal(request, key[:, self._sink : end], value[:, self._sink : end], later)
             exact_keys.append(torch.cat([key[:, : self._sink], key[:, self._sink + sealed :]], dim=1))
             exact_values.append(torch.cat([value[:, : self._sink], value[:, self._sink + sealed :]], dim=1))
         return exact_keys, exact_values
 
-    def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key."""
-        self.selector.add(request, as_stored(keys, self._store_dtype))
-        self.stores[request] = self.stores[request].appended(keys.cpu(), values.cpu(), **self._ops.team)
+    def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor, later: Later = at_once) -> None:
+        """Move keys and values [Hkv, m, d] into the store; what is indexed is the stored, rounded key.
+
+        The device makes rows and codes, and what they take there is free when the host has copied them.
+        """
+        made = Store.holding(keys, values, self._store_dtype)
+        index = self.selector.add(request, made.keys)
+        arrival = Arrival(keys.device, asleep=True)
+        arrival.mark()
+
+        def take() -> None:
+            arrival.wait()
+            index()
+            self._append(request, made)
+
+        later(take)
+
+    def _append(self, request: int, made: Store) -> None:
+        held = self.stores[request]
+        longer = held.longer(made.length, **self._ops.team)
+        self._ops.courier.carry(made.rows, longer.rows[:, held.length : longer.length])
+        self.stores[request] = longer
 
     def twin(self) -> SampledLayer:
         """Another layer with the same contents; stores and tables are shared until one of the two seals."""

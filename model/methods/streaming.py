@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL, ExactCache
 from truffle.model.config import StreamingParameters
 from truffle.model.methods.base import Usage
@@ -17,12 +18,12 @@ class StreamingLayer:
         self._sink, self._window = parameters.sink, parameters.window
         self._ops = ops
 
-    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self._seen: list[int] = []
         self._cache = ExactCache(*self._kept_of(keys, values), capacity=self._sink + self._window)
         self._see(keys)
 
-    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    def admit(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self._cache.extend(*self._kept_of(keys, values))
         self._see(keys)
 
