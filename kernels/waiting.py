@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from truffle.kernels.isa import native
+try:
+    from truffle.kernels import _native as native
+except ImportError:  # then there are no such threads
+    native = None
 
 # Microseconds that a thread looks for its next call before it parks. Layers follow one another within a millisecond
 # even where a GPU works between them.
@@ -21,4 +24,5 @@ def set_wait_policy(policy: str) -> None:
     """
     if policy not in SPIN_US:
         raise ValueError(f"wait_policy: expected one of {', '.join(WAIT_POLICIES)}, got {policy!r}")
-    native.spin_before_parking(SPIN_US[policy])
+    if native is not None:
+        native.spin_before_parking(SPIN_US[policy])

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 
+from truffle.kernels.waiting import set_wait_policy
 from truffle.model.background import Later, beside
 from truffle.model.config import DecodeConfig, Llama3RopeScaling, ModelShape
 from truffle.model.methods.base import LayerCache
@@ -40,6 +41,7 @@ class Decoder:
 
     def __init__(self, shape: ModelShape, weights: Weights, config: DecodeConfig) -> None:
         self.shape, self.weights, self.config = shape, weights, config
+        set_wait_policy(config.execution.wait_policy)  # the process's: the last decoder made decides
         self.ops = Operations(config, weights.device.type)
         self.caches = layer_caches(shape, config, self.ops)
         self.lengths: list[int] = []

@@ -11,7 +11,6 @@ import torch
 from truffle.kernels import registry
 from truffle.kernels.contract import Needs
 from truffle.kernels.registry import Implementation
-from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import DecodeConfig, Execution
 from truffle.model.staging import Courier
 
@@ -39,7 +38,7 @@ class Operations:
     merge_states: Callable[..., None]
 
     def __init__(self, config: DecodeConfig, device: str) -> None:
-        """Resolve every operation, and have the process's native threads wait as the config says.
+        """Resolve every operation.
 
         Raises:
             Unusable: an implementation named in the config cannot run here.
@@ -48,7 +47,6 @@ class Operations:
         unknown = set(config.implementations) - set(HOST_OPS + DEVICE_OPS)
         if unknown:
             raise KeyError(f"implementations: unknown operation {sorted(unknown)[0]!r}")
-        set_wait_policy(config.execution.wait_policy)
         self.names: dict[str, str] = {}
         self._taken: dict[str, tuple[Implementation, dict[str, Any]]] = {}
         self.courier = Courier(torch.device(device))

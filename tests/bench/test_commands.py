@@ -245,3 +245,15 @@ def test_generate_prints_text_speed_and_density(capsys):
     assert len(found["text"]) == 2
     assert "Paris" in found["text"][0]
     assert found["new_tokens"][0] <= 6
+
+
+def test_native_threads_wait_as_asked_for_to_the_end(monkeypatch):
+    """Laws and probes are made on the way, by operations of a config of their own."""
+    waiting = pytest.importorskip(
+        "truffle.kernels.waiting", reason="the native extension is not built", exc_type=ImportError
+    )
+    told = []
+    monkeypatch.setattr(waiting.native, "spin_before_parking", told.append)
+    sizes = ["--context", "300", "--heads", "2", "--kv-heads", "1", "--head-dim", "32", "--K", "3", "--L", "6"]
+    assert main(["op", "retrieve+sparse_attend", *sizes, "--seconds", "0.01", "--wait-policy", "spin"]) == 0
+    assert told == [waiting.SPIN_US["spin"]]

@@ -79,3 +79,8 @@ def test_spinning_ends():
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="wait_policy: expected one of park, spin, got 'sleep'"):
         set_wait_policy("sleep")
+
+
+def test_without_the_native_kernels_nobody_waits(monkeypatch):
+    monkeypatch.setattr("truffle.kernels.waiting.native", None)
+    set_wait_policy("spin")
