@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 
@@ -46,7 +46,7 @@ __all__ = [
     "one_line",
 ]
 
-MethodParameters = (
+MethodParameters: TypeAlias = (
     DenseParameters
     | StreamingParameters
     | LshParameters

@@ -70,7 +70,7 @@ class OracleSamplingParameters(SelectingParameters):
     """Draws from the exact attention weights, with replacement (MagicPIG, arXiv 2410.16179, Definition 3.1)."""
 
     method: ClassVar[str] = "oracle_sampling"
-    budget: Budget = Field(default=0.05, description="keys chosen, a count or a fraction")
+    budget: Budget = Field(default=0.05, description="draws, a count or a fraction of the keys")
     draws: Literal["iid", "systematic"] = Field(default="iid", description="iid, or systematic: evenly spaced")
     seed: int = Field(default=0, ge=0)
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape, SelectingParameters
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.selecting import SelectingLayer
+from truffle.model.methods.selection.methods import selector_of
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 
@@ -28,4 +32,7 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
         dtype = getattr(torch, config.execution.store_format)
         kind = FusedLayer if config.fused else SampledLayer
         return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
+    if isinstance(p, SelectingParameters):
+        new_selector = partial(selector_of, p, index, shape.head_dim, ops)
+        return SelectingLayer(p.sink, p.window, getattr(p, "seed", 0), index, new_selector)
     return StreamingLayer(p, ops)
