@@ -12,18 +12,11 @@ from pydantic import ValidationError
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
 from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, StoreFormat, one_line
+from truffle.model.method_arguments import add_parameter_arguments, given_parameters
 
 _HELP = {
-    "K": "bits a hash table",
-    "L": "hash tables",
-    "min_hits": "tables a key must share with the query to be sampled",
     "ball": "also probe the buckets within this Hamming radius",
     "directed": "probe this many buckets a table, the nearest by the query's margins",
-    "sink": "first tokens, always attended exactly",
-    "window": "most recent tokens, always attended exactly",
-    "dense_layers": "layers that attend everything, such as 0,16",
-    "seal_tokens": "tokens that leave the window before they are indexed together",
-    "seed": "seed of the hyperplanes",
     "threads": "threads of the CPU kernels",
     "isa": "instruction set of the native kernels",
     "pinning": "none: the kernels' threads float; cores: each stays on one",
@@ -37,12 +30,7 @@ def add_decode_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the method's parameters and execution settings; defaults are those of the schemas."""
     parser.add_argument("--method", choices=tuple(METHODS), default="lsh", help="attention method")
     group = parser.add_argument_group("method parameters (those of other methods are refused)")
-    for name, field in LshParameters.model_fields.items():
-        if name in ("probing", "centred"):
-            continue
-        kind = str if name == "dense_layers" else int
-        default = field.default if name != "dense_layers" else ",".join(map(str, field.default))
-        group.add_argument(_flag(name), type=kind, help=f"{_HELP[name]} ({default})")
+    add_parameter_arguments(group)
     add_probing_arguments(group)
     group.add_argument("--no-centring", action="store_true", help="hash keys as they are, for comparison")
     add_execution_arguments(parser)
@@ -106,15 +94,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
         ValueError: a value out of range, an ISA that cannot run here, or a parameter that the method does not
             have, by name.
     """
-    given = {
-        name: getattr(arguments, name)
-        for name in LshParameters.model_fields
-        if getattr(arguments, name, None) is not None
-    }
-    parameters: dict[str, Any] = dict(given)
-    if "dense_layers" in given:
-        parameters["dense_layers"] = _layers(given["dense_layers"])
-    parameters |= _probing(arguments)
+    parameters = given_parameters(arguments) | _probing(arguments)
     if arguments.no_centring:
         parameters["centred"] = False
     implementations = _implementations(arguments.impl)
@@ -174,13 +154,6 @@ def _require_isa(name: str) -> None:
         isa.resolve(name)
 
 
-def _layers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise ValueError(f"dense_layers: expected layer numbers such as 0,16, got {text!r}") from error
-
-
 def _implementations(given: list[str]) -> dict[str, str]:
     """Implementation by operation from ``OP=NAME`` options."""
     found = {op: name for op, _, name in (part.partition("=") for part in given)}
@@ -188,7 +161,3 @@ def _implementations(given: list[str]) -> dict[str, str]:
         names = registry.names(op)
         expect(name in names, "impl", f"{op}= one of {', '.join(names)}", repr(name))
     return found
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

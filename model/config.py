@@ -116,10 +116,15 @@ class DecodeConfig(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _operations_are_used(self) -> DecodeConfig:
+    def _execution_is_the_methods(self) -> DecodeConfig:
+        if not isinstance(self.parameters, SelectingParameters):
+            return self
         unused = [op for op in (*SAMPLING, *SEPARATE, FUSED) if op in self.implementations]
-        if unused and isinstance(self.parameters, SelectingParameters):
+        if unused:
             raise ValueError(f"implementations: expected none of {unused[0]}, which {self.method} does not call")
+        found, default = self.execution.store_format, Execution().store_format
+        if found != default:
+            raise ValueError(f"store_format: expected {default}, as {self.method} has no store of its own, got {found}")
         return self
 
     @property

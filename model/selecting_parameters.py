@@ -120,12 +120,8 @@ class VAttentionParameters(SelectingParameters):
         if self.bound == "clt":
             return self
         if self.heavy == "lsh" or self.heavy_budget == 0:
-            found = "lsh" if self.heavy == "lsh" else "a heavy_budget of 0"
-            raise ValueError(
-                f"bound: expected clt where nothing bounds the weights left, with {found}, got {self.bound}"
-            )
-        if self.check == "both":
-            raise ValueError(f"bound: expected clt where check is both, got {self.bound}")
+            why = "heavy is lsh" if self.heavy == "lsh" else "heavy_budget is 0"
+            raise ValueError(f"bound: expected clt where {why}, since nothing bounds the rest, got {self.bound}")
         return self
 
     @model_validator(mode="after")
