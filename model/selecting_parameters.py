@@ -125,7 +125,9 @@ class VAttentionParameters(SelectingParameters):
         return self
 
     @model_validator(mode="after")
-    def _vector_bound_holds(self) -> VAttentionParameters:
+    def _vectors_are_bound(self) -> VAttentionParameters:
+        if self.check == "both" and self.bound != "clt":
+            raise ValueError(f"bound: expected clt where check is both, got {self.bound}")
         if self.check == "both" and self.delta > 0.4:
             raise ValueError(f"delta: expected at most 0.4 where check is both, got {self.delta}")
         return self
