@@ -109,15 +109,21 @@ class SelectingLayer:
         return last
 
     def usage(self) -> Usage:
-        seen = [self._seen(request) for request in range(len(self._selectors))]
-        attended = torch.stack([chosen.keys.flatten() for _, chosen in seen])
-        cached = torch.tensor([view.keys.shape[1] for view, _ in seen])
-        return Usage(attended, cached, torch.tensor(self._cache.lengths))
+        """As the last step left it; of a request that has not decoded yet, nothing was attended here."""
+        heads = max((last[1].keys.numel() for last in self._last if last), default=0)
+        none = torch.zeros(heads, dtype=torch.int64)
+        attended = torch.stack([last[1].keys.flatten() if last else none for last in self._last])
+        return Usage(attended, self._outside(), torch.tensor(self._cache.lengths))
+
+    def _outside(self) -> torch.Tensor:
+        """Keys cached outside sink and window, [B] int64."""
+        return (torch.tensor(self._cache.lengths) - self._sink - self._window).clamp_min(0)
 
     def rows(self) -> torch.Tensor:
-        seen = [self._seen(request) for request in range(len(self._selectors))]
-        distinct = [(chosen.count > 0).any(1).sum(-1) + view.fixed_keys.shape[1] for view, chosen in seen]
-        return torch.stack(distinct)
+        fixed = torch.tensor(self._cache.lengths) - self._outside()
+        none = torch.zeros(self._cache.keys.shape[1], dtype=torch.int64)
+        distinct = [(last[1].count > 0).any(1).sum(-1) if last else none for last in self._last]
+        return torch.stack(distinct) + fixed[:, None]
 
     @property
     def memory_bytes(self) -> int:

@@ -19,8 +19,8 @@ from truffle.model.parameters import LshParameters
 class Collisions:
     """The sample of an LshSelector with the same parameters, found by comparing codes, and p of all keys.
 
-    Keys are hashed when they would be sealed: `seal_tokens` at least, centred by the mean of the first. Those behind
-    are open, the last `open` of the keys, and taken with certainty.
+    Keys are hashed when a SampledLayer would seal them, centred by the mean of the first that are. Those behind are
+    open, the last `open` of the keys, and taken with certainty.
     """
 
     def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
@@ -34,13 +34,15 @@ class Collisions:
         self.open = 0
 
     def add(self, keys: torch.Tensor) -> None:
+        if self.open >= self.parameters.seal_tokens:
+            self._seal()
         self._waiting.append(keys.float())
         self.open += keys.shape[1]
-        if self.open >= self.parameters.seal_tokens:
-            self._seal(torch.cat(self._waiting, 1))
-            self._waiting, self.open = [], 0
+        if keys.shape[1] >= self.parameters.seal_tokens:  # a prompt's
+            self._seal()
 
-    def _seal(self, keys: torch.Tensor) -> None:
+    def _seal(self) -> None:
+        keys, self._waiting, self.open = torch.cat(self._waiting, 1), [], 0
         if not self._codes:
             self.center = keys.mean(1) if self.parameters.centred else torch.zeros_like(keys[:, 0])
         codes = torch.empty(keys.shape[0], self.parameters.L, keys.shape[1], dtype=torch.uint16)
