@@ -134,6 +134,22 @@ def test_a_wrong_implementation_is_not_timed(monkeypatch, tmp_path):
         (["accuracy", "--dense-layers", "a"], "dense_layers: expected layer numbers such as 0,16, got 'a'"),
         (["accuracy", "--dense-layers", "-1"], "dense_layers.0: Input should be greater than or equal to 0, got -1"),
         (["accuracy", "--min-hits", "3", "--L", "2"], "min_hits: expected at most L = 2, got 3"),
+        (
+            ["accuracy", "--method", "quest", "--budget", "1.5"],
+            "budget: expected a count such as 128, or a fraction",
+        ),
+        (["accuracy", "--method", "quest", "--K", "3"], "K: Extra inputs are not permitted"),
+        (["accuracy", "--method", "uniform", "--budget", "many"], "budget: expected a count such as 128"),
+        (["accuracy", "--method", "vattention", "--bound", "x"], "bound: Input should be 'clt', 'bernstein' or 'hoeff"),
+        (
+            ["accuracy", "--method", "uniform", "--impl", "retrieve=reference"],
+            "none of retrieve, which uniform",
+        ),
+        (
+            ["accuracy", "--method", "priority", "--store-format", "int8"],
+            "store_format: expected bfloat16",
+        ),
+        (["accuracy", "--budget", "0.1"], "budget: Extra inputs are not permitted"),
         (["decode", "--model", "smollm2", "--context", "0"], "context: expected at least 1, got 0"),
         (
             ["decode", "--model", "smollm2", "--context", "8180"],
@@ -183,6 +199,36 @@ def test_decode_scales_one_layer_of_each_kind(tmp_path):
     assert (record["dense_layers"], record["sparse_layers"]) == (2, 28)
     assert record["median_us"] == pytest.approx(total + record["head_us"])
     assert "scaled" in record["kind"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["oracle_topk", "--budget", "5"],
+        ["oracle_topp", "--mass", "0.5"],
+        ["quest", "--budget", "0.3", "--page-size", "2"],
+        ["oracle_sampling", "--budget", "4", "--draws", "systematic"],
+        ["uniform", "--budget", "0.2", "--seed", "3"],
+        ["priority", "--budget", "0.2"],
+        ["vattention", "--heavy", "lsh", "--K", "3", "--heavy-budget", "3", "--base-budget", "4", "--epsilon", "0.5"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_every_method_generates(options, capsys):
+    command = ["generate", "--prompt", "The capital of France is", "--max-new-tokens", "3", "--json"]
+    assert model_main([*command, "--method", *options, "--window", "2", "--sink", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["method"] == options[0]
+
+
+def test_reference_methods_are_timed_and_measured(tmp_path):
+    file, command = tmp_path / "found.json", ["--method", "vattention", "--heavy-budget", "3", "--epsilon", "0.5"]
+    assert main(["decode", "--workload", "smollm2@1k", "--steps", "1", *command, "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["records"][0]["method"] == "vattention"
+    few = ["--context", "100", "--samples", "1", "--steps", "2", "--json", str(file)]
+    assert main(["accuracy", *few, *command]) == 0
+    record = json.loads(file.read_text())["records"][0]
+    assert 0 < record["density"] < 1
+    assert record["output_error"] > 0
 
 
 @pytest.fixture(scope="module")

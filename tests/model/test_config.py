@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from truffle.model.config import DecodeConfig, LshParameters, Probing, StreamingParameters, one_line
+from truffle.model.config import METHODS, DecodeConfig, LshParameters, Probing, StreamingParameters, one_line
 
 
 @pytest.mark.parametrize("kind", [LshParameters, StreamingParameters])
@@ -48,3 +48,28 @@ def test_validation_errors_fit_one_line(parameters, line):
     with pytest.raises(ValidationError) as caught:
         DecodeConfig.model_validate({"method": "lsh", "parameters": parameters})
     assert one_line(caught.value) == line
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_configs_of_every_method_survive_json(method):
+    config = DecodeConfig(method=method)
+    assert type(config.parameters) is METHODS[method]
+    assert DecodeConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("given", "budget"), [(1, 1), (1.0, 1.0), ("1", 1), ("1.0", 1.0), (128, 128), (0, 0), (".5", 0.5)]
+)
+def test_a_budget_is_a_count_or_a_fraction_by_how_it_is_written(given, budget):
+    config = DecodeConfig.model_validate({"method": "quest", "parameters": {"budget": given}})
+    again = DecodeConfig.model_validate_json(config.model_dump_json())
+    for found in (config.parameters.budget, again.parameters.budget):
+        assert (type(found), found) == (type(budget), budget)
+
+
+@pytest.mark.parametrize("given", [-1, 1.5, "2.5", "many", None, True])
+def test_other_budgets_are_refused(given):
+    with pytest.raises(ValidationError) as caught:
+        DecodeConfig.model_validate({"method": "quest", "parameters": {"budget": given}})
+    wanted = "budget: expected a count such as 128, or a fraction from 0.0 to 1.0, got "
+    assert one_line(caught.value) == f"{wanted}{given!r}"
