@@ -40,7 +40,7 @@ class Store:
     def allocate(
         kv_heads: int, capacity: int, head_dim: int, dtype: torch.dtype = torch.bfloat16, **team: Any
     ) -> Store:
-        """An empty store for `capacity` tokens; `team` is the `threads` and `pinning` that will read it."""
+        """An empty store for `capacity` tokens; `team` says who will read it, and where (memory.allocate)."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
         expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
         return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
@@ -135,7 +135,7 @@ class Segment:
 
 
 def empty_segment(start: int, kv_heads: int, K: int, L: int, length: int, **team: Any) -> Segment:
-    """A segment for build_tables to fill; `team` is the `threads` and `pinning` that will read it.
+    """A segment for build_tables to fill; `team` says who will read it, and where (memory.allocate).
 
     Raises:
         ArgumentError: more tokens than 16-bit ids can name.
