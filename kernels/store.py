@@ -134,6 +134,12 @@ class Segment:
         return self.offsets.nbytes + self.ids.nbytes
 
 
+def index_bytes(kv_heads: int, K: int, L: int, tokens: int) -> int:
+    """Bytes of tables over `tokens` rows, in segments as long as can be."""
+    segments = -(-tokens // SEGMENT_TOKENS)
+    return kv_heads * L * (2 * tokens + 4 * segments * ((1 << K) + 1))
+
+
 def empty_segment(start: int, kv_heads: int, K: int, L: int, length: int, **team: Any) -> Segment:
     """A segment for build_tables to fill; `team` says who will read it, and where (memory.allocate).
 

@@ -68,7 +68,7 @@ class LshSelector:
             self._merge_equals(segments)
 
     def _fetched(self, codes: torch.Tensor) -> torch.Tensor:
-        if codes.device.type == self._ops.home.type:
+        if self._ops.home.type != "cpu":  # where they were made
             return codes
         here = allocate(codes.shape, codes.dtype, **self._ops.team)
         self._ops.courier.carry(codes, here)

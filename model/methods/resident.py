@@ -13,10 +13,11 @@ from truffle.model.methods.selection import distinct_rows
 
 
 class ResidentLayer(SealingLayer):
-    """A DeviceLayer. What a step captures names stores and tables, so that sealing moves the memory it works on.
+    """A DeviceLayer. A step that was captured names stores and tables, so a seal has it captured anew.
 
-    Only `question` and `count` of the last step are kept: ids are as many as the longest store has keys for every
-    query head, and their memory serves the next layer.
+    Tables are sorted on the device, a key/value head at a time, so that no code crosses the link. A store that is full
+    is copied when it seals, to one with room for half as much again. Of a step's scratch only the question and the
+    counts are kept: ids, of which there may be as many as keys for every query head, make way for the next layer's.
     """
 
     _asked: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -72,7 +73,7 @@ class ResidentLayer(SealingLayer):
         if self._asked is None:
             shape, kind = self.selector.question
             heads = (len(self.stores), q.shape[1])
-            question = torch.zeros(*heads, *shape, dtype=kind, device=q.device)
+            question = torch.empty(*heads, *shape, dtype=kind, device=q.device)
             self._asked = question, torch.zeros(heads, dtype=torch.int32, device=q.device)
         return self._asked
 
