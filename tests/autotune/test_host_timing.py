@@ -32,13 +32,13 @@ def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
 
 def test_probing_and_the_fused_operation_are_timed_as_configured(monkeypatch):
     monkeypatch.setattr("truffle.autotune.host_timing.layers_beyond_cache", lambda memory_bytes: 1)
-    timed, interleaved_s = [], host_timing.interleaved_s
+    timed, sequence_s = [], host_timing.sequence_s
 
-    def watched(calls, seconds):
+    def watched(calls, pause_s, seconds):
         timed.append(tuple(calls))
-        return interleaved_s(calls, seconds)
+        return sequence_s(calls, pause_s, seconds)
 
-    monkeypatch.setattr(host_timing, "interleaved_s", watched)
+    monkeypatch.setattr(host_timing, "sequence_s", watched)
     timer, fractions = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0), []
     for probing, fused in (("none", False), ("ball 1", True), ("directed 16", False), ("directed 16", True)):
         config = DecodeConfig(
