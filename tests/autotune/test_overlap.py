@@ -100,6 +100,10 @@ def test_a_smaller_lane_takes_less_of_the_host():
     gpu = space().target.gpu
     found = step_time(LLAMA, lsh(3, 2), CONTEXT, gpu, 1e-3, 0.0)
     assert found.cpu_retrieve == pytest.approx(30 * 1.5e-3), "lanes of 1 and 2 requests, the larger one timed"
+    small, large = (cost_model.sampled_layer(LLAMA, LshParameters(), size, gpu) for size in (1, 2))
+    waits_for_itself = large.total - large.gpu_attend + 1e-3
+    assert waits_for_itself > 1.5e-3, "more than the host has to do for both"
+    assert found.hidden == pytest.approx(30 * (small.total + large.total + 1.5e-3 - waits_for_itself))
 
 
 def test_a_sampled_layer_is_a_layers_share_of_the_gpus_side():
