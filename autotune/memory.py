@@ -20,14 +20,12 @@ class Memory:
     """Bytes on each side.
 
     Attributes:
-        index_bytes: of the tables of all layers and requests.
-        sampled_gpu_bytes: of stores and tables on the GPU.
+        index_bytes: of the tables of all layers and requests, wherever they are.
     """
 
     gpu_bytes: int
     host_bytes: int
     index_bytes: int
-    sampled_gpu_bytes: int = 0
 
 
 def samples_on_gpu(config: DecodeConfig) -> bool:
@@ -62,7 +60,7 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
     if not has_gpu:
         return Memory(0, held + sampled, batch * index)
     if samples_on_gpu(config):
-        return Memory(held + sampled, 0, batch * index, sampled)
+        return Memory(held + sampled, 0, batch * index)
     return Memory(held, sampled, batch * index)
 
 

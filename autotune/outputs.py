@@ -59,11 +59,16 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     config = space.config_of(record)
-    directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
-    ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
-    names = {op: registry.get(op).name for op in ops} | (config.implementations if samples_on_gpu(config) else {})
+    names = dict(config.implementations) if samples_on_gpu(config) else _on_host(config, record)
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
     return config.model_copy(update={"implementations": names})
+
+
+def _on_host(config: DecodeConfig, record: TrialRecord) -> dict[str, str]:
+    """What `auto` took here for the host's part."""
+    directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
+    ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
+    return {op: registry.get(op).name for op in ops}
 
 
 def _hardware(target: Target) -> tuned.Hardware:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gc
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from truffle.autotune.baselines import Baseline
-from truffle.autotune.held import Held
 from truffle.autotune.memory import WEIGHT_BYTES, gpu_shortage, memory
 from truffle.autotune.target import Target
 from truffle.bench import decode, whole_step
-from truffle.bench.kinds import layer_kinds
+from truffle.bench.vram import limit_vram
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig, DenseParameters, Execution
 
@@ -23,12 +21,18 @@ NO_MEMORY = "the GPU's memory did not last when it was run"
 
 
 class WholeLayers:
-    """Times steps on the target, this machine, within the limit on the card's memory where there is one."""
+    """Times steps on the target, this machine.
+
+    Where the target's card is held to a limit, so is this process from now on. All that a step needs of the card is
+    built there; sampled layers share only what they have on the host.
+    """
 
     def __init__(self, workload: Workload, target: Target, threads: int) -> None:
+        """Raises ArgumentError where the limit leaves no room for the weights."""
         self._workload, self._target, self._threads = workload, target, threads
-        limit, weights = target.vram_limit_bytes, workload.shape.parameters * WEIGHT_BYTES
-        self._held = Held(limit, weights) if limit is not None else None
+        if target.vram_limit_bytes is not None:
+            there = torch.cuda.mem_get_info()[1]  # a profile may say a little more
+            limit_vram(min(target.vram_limit_bytes, there), workload.shape.parameters * WEIGHT_BYTES)
 
     def run(self, config: DecodeConfig) -> dict[str, Any]:
         """Figures of a record.
@@ -52,17 +56,12 @@ class WholeLayers:
 
     def _on_card(self, config: DecodeConfig) -> dict[str, Any]:
         shape, context = self._workload.shape, self._workload.context
-        needed = memory(shape, config, context, has_gpu=True)
-        shortage = gpu_shortage(needed, self._target)
+        shortage = gpu_shortage(memory(shape, config, context, has_gpu=True), self._target)
         if shortage:
             raise RuntimeError(shortage)
         gc.collect()  # a decoder and its captured parts refer to one another
         torch.cuda.empty_cache()
-        layers = layer_kinds(shape, config).sparse
-        built = min(layers, whole_step.distinct_layers(shape, config.execution.batch_size, context))
-        absent = needed.sampled_gpu_bytes * (layers - built) // max(1, layers)
-        with self._held.without(absent) if self._held else nullcontext():
-            return whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16)[0]
+        return whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16)[0]
 
     def exact(self, way: Baseline) -> Baseline:
         """An exact way that needs no offloading, run at batches up to its largest, or as far as memory lasts."""

@@ -16,7 +16,7 @@ from truffle.bench.kinds import layer_kinds
 from truffle.bench.timeline import Clock, LayerSpans, breakdown, timeline_records, trace_step
 from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
 from truffle.bench.workloads import Workload
-from truffle.model.config import DecodeConfig, ModelShape
+from truffle.model.config import DecodeConfig
 from truffle.model.generate import DensityMeter
 from truffle.model.graphs import CapturedScript, rehearse
 from truffle.model.llama import Decoder
@@ -84,8 +84,8 @@ def fill(decoder: Decoder, keys: torch.Tensor, values: torch.Tensor) -> None:
 
     Sampled layers share what as many others hold as leaves more than three times the last-level cache.
     """
-    batch, context = decoder.config.execution.batch_size, keys.shape[1]
-    distinct = distinct_layers(decoder.shape, batch, context)
+    shape, batch, context = decoder.shape, decoder.config.execution.batch_size, keys.shape[1]
+    distinct = layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * context)
     originals: list[SampledLayer] = []
     for index, cache in enumerate(decoder.caches):
         if isinstance(cache, SampledLayer) and len(originals) >= distinct:
@@ -95,11 +95,6 @@ def fill(decoder: Decoder, keys: torch.Tensor, values: torch.Tensor) -> None:
         if isinstance(cache, SampledLayer):
             originals.append(cache)
     decoder.lengths = [context] * batch
-
-
-def distinct_layers(shape: ModelShape, batch: int, context: int) -> int:
-    """Sampled layers with stores and tables of their own, which the others share."""
-    return layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * context)
 
 
 def _exchanges(decoder: Decoder) -> bool:

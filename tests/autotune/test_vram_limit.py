@@ -125,9 +125,8 @@ class Card:
         self.runs: list[tuple[DecodeConfig, float]] = []
         self._fail_above = fail_above
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * GIB, 100 * GIB))
-        monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", self.fractions.append)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-        monkeypatch.setattr("truffle.autotune.held.limit_vram", self._limit)
+        monkeypatch.setattr("truffle.autotune.whole_layers.limit_vram", self._limit)
         monkeypatch.setattr(whole_layers.whole_step, "time_steps", self._run)
 
     def _limit(self, limit_bytes, needed_bytes):
@@ -155,16 +154,6 @@ def test_without_a_limit_nothing_is_held(monkeypatch):
     WholeLayers(free.workload, free.target, 2).run(DecodeConfig(parameters=LshParameters()))
     assert len(card.runs) == 1
     assert card.fractions == []
-
-
-def test_layers_that_are_not_built_count_as_if_they_were(monkeypatch):
-    """Sampled layers share stores and tables; the rest of what 30 of them take on the card is kept free."""
-    monkeypatch.setattr(whole_layers.whole_step, "distinct_layers", lambda shape, batch, context: 3)
-    card, held = Card(monkeypatch), space(gpu="h200", vram_limit_gib=60, present=True)
-    WholeLayers(held.workload, held.target, 2).run(ON_CARD)
-    store, ids = 8 * 98_236 * 512, 8 * 150 * (2 * 98_236 + 2 * 4 * 1025)
-    assert card.runs[0][1] == pytest.approx((60 * GIB - 27 * (store + ids)) / (100 * GIB))
-    assert card.fractions[-1] == 0.6, "the limit itself again"
 
 
 def test_what_does_not_fit_is_not_run(monkeypatch):
