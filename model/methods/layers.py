@@ -8,12 +8,13 @@ import torch
 
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape, SelectingParameters
 from truffle.model.methods.base import LayerCache
+from truffle.model.methods.choosing.methods import selector_of
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
+from truffle.model.methods.resident import ResidentLayer
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.selecting import SelectingLayer
-from truffle.model.methods.selection.methods import selector_of
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 
@@ -30,7 +31,7 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     if isinstance(p, LshParameters):
         selector = LshSelector(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)
-        kind = FusedLayer if config.fused else SampledLayer
+        kind = FusedLayer if config.fused else ResidentLayer if config.resident else SampledLayer
         return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
     if isinstance(p, SelectingParameters):
         new_selector = partial(selector_of, p, index, shape.head_dim, ops)

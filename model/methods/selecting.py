@@ -11,8 +11,8 @@ from truffle.kernels.checks import expect
 from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL, ExactCache
 from truffle.model.methods.base import Usage
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.selector import Errors, Selector, View
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.selector import Errors, Selector, View
 
 
 class SelectingLayer:

@@ -7,9 +7,9 @@ import torch
 from tests.model.methods.views import SIGMAS, deviations_off, generator, made_view, unbiased
 from truffle.kernels.sparse_attend.reference import sparse_attend
 from truffle.kernels.store import Store
-from truffle.model.methods.selection.chosen import Chosen, certainly, union
-from truffle.model.methods.selection.priority import prioritised
-from truffle.model.methods.selection.uniform import Uniform
+from truffle.model.methods.choosing.chosen import Chosen, certainly, union
+from truffle.model.methods.choosing.priority import prioritised
+from truffle.model.methods.choosing.uniform import Uniform
 from truffle.model.selecting_parameters import UniformParameters
 
 P = torch.tensor([[0.5, 0.25, 1.0, 0.125], [0.5, 0.5, 0.5, 0.5]])

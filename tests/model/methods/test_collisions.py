@@ -9,11 +9,11 @@ import torch
 
 from tests.model.methods.views import FIXED, SIGMAS, D, deviations_off, exact, generator, made_view
 from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
+from truffle.model.methods.choosing.collisions import Collisions
+from truffle.model.methods.choosing.table_errors import by_table, jackknife
 from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.selecting import SelectingLayer
-from truffle.model.methods.selection.collisions import Collisions
-from truffle.model.methods.selection.table_errors import by_table, jackknife
 from truffle.model.operations import Operations
 
 OPS = Operations(DecodeConfig(execution=Execution(store_format="float32")), "cpu")

@@ -10,8 +10,8 @@ import pytest
 
 from tests.model.methods.test_samplers import DRAWS, OPS, N, chosen_by
 from tests.model.methods.views import exact, generator, made_view
-from truffle.model.methods.selection.errors import of_draws, of_independent, of_uniform
-from truffle.model.methods.selection.methods import selector_of
+from truffle.model.methods.choosing.errors import of_draws, of_independent, of_uniform
+from truffle.model.methods.choosing.methods import selector_of
 from truffle.model.selecting_parameters import (
     OracleSamplingParameters,
     OracleTopKParameters,

@@ -10,10 +10,10 @@ import torch
 
 from tests.model.methods.views import SIGMAS, deviations_off, exact, generator, made_view, unbiased
 from truffle.model.config import DecodeConfig
-from truffle.model.methods.selection.draws import OracleSampling, drawn
-from truffle.model.methods.selection.methods import selector_of
-from truffle.model.methods.selection.priority import Priority, prioritised
-from truffle.model.methods.selection.uniform import Uniform, first_of, random_order
+from truffle.model.methods.choosing.draws import OracleSampling, drawn
+from truffle.model.methods.choosing.methods import selector_of
+from truffle.model.methods.choosing.priority import Priority, prioritised
+from truffle.model.methods.choosing.uniform import Uniform, first_of, random_order
 from truffle.model.operations import Operations
 from truffle.model.selecting_parameters import (
     OracleSamplingParameters,

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.model.methods.views import everything, generator, made_view
-from truffle.model.methods.selection.quest import Pages, Quest, pages_of
-from truffle.model.methods.selection.top import OracleTopK, OracleTopP
+from truffle.model.methods.choosing.quest import Pages, Quest, pages_of
+from truffle.model.methods.choosing.top import OracleTopK, OracleTopP
 from truffle.model.selecting_parameters import OracleTopKParameters, OracleTopPParameters, QuestParameters, keys_of
 
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from tests.model.methods.views import SIGMAS, deviations_off, exact, generator, made_view, unbiased
 from truffle.model.config import DecodeConfig
-from truffle.model.methods.selection.enough import by_bernstein, by_hoeffding, by_normal, deviations
-from truffle.model.methods.selection.selector import View
-from truffle.model.methods.selection.vattention import VAttention, Verified
+from truffle.model.methods.choosing.enough import by_bernstein, by_hoeffding, by_normal, deviations
+from truffle.model.methods.choosing.selector import View
+from truffle.model.methods.choosing.vattention import VAttention, Verified
 from truffle.model.operations import Operations
 from truffle.model.selecting_parameters import VAttentionParameters
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.selector import View
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.selector import View
 
 D = 16
 FIXED = 6

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.selector import Errors, View
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.selector import Errors, View
 
 # The estimated variance of a total of x over all keys, [Hkv, G], from the squared lengths |x|^2 of the keys and a
 # function that adds x up over the keys with weights [Hkv, G, n] and gives the squared length of that.

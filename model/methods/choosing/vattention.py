@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.enough import by_bernstein, by_hoeffding, by_normal, certainly_enough
-from truffle.model.methods.selection.errors import of_uniform
-from truffle.model.methods.selection.heavy import HeavySet, heavy_set
-from truffle.model.methods.selection.selector import Errors, View
-from truffle.model.methods.selection.uniform import first_of, random_order
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.enough import by_bernstein, by_hoeffding, by_normal, certainly_enough
+from truffle.model.methods.choosing.errors import of_uniform
+from truffle.model.methods.choosing.heavy import HeavySet, heavy_set
+from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.choosing.uniform import first_of, random_order
 from truffle.model.operations import Operations
 from truffle.model.selecting_parameters import LEAST_BASE, VAttentionParameters, keys_of
 

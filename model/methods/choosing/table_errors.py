@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from truffle.kernels.collision import CollisionLaw
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.selector import Errors, View
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.selector import Errors, View
 
 if TYPE_CHECKING:
-    from truffle.model.methods.selection.collisions import Collisions
+    from truffle.model.methods.choosing.collisions import Collisions
 
 GROUPS = 5  # of tables; the interval of a jackknife over these uses Student's t with 4 degrees, 2.776 for 95%
 

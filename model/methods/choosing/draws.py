@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.errors import of_draws
-from truffle.model.methods.selection.selector import Errors, Stateless, View
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.errors import of_draws
+from truffle.model.methods.choosing.selector import Errors, Stateless, View
 from truffle.model.selecting_parameters import OracleSamplingParameters, keys_of
 
 

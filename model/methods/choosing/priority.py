@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.errors import of_independent
-from truffle.model.methods.selection.selector import Errors, View
-from truffle.model.methods.selection.top import largest
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.errors import of_independent
+from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.choosing.top import largest
 from truffle.model.selecting_parameters import PriorityParameters, keys_of
 
 

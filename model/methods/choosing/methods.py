@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from truffle.model.methods.selection.draws import OracleSampling
-from truffle.model.methods.selection.priority import Priority
-from truffle.model.methods.selection.quest import Quest
-from truffle.model.methods.selection.selector import Selector
-from truffle.model.methods.selection.top import OracleTopK, OracleTopP
-from truffle.model.methods.selection.uniform import Uniform
-from truffle.model.methods.selection.vattention import VAttention
+from truffle.model.methods.choosing.draws import OracleSampling
+from truffle.model.methods.choosing.priority import Priority
+from truffle.model.methods.choosing.quest import Quest
+from truffle.model.methods.choosing.selector import Selector
+from truffle.model.methods.choosing.top import OracleTopK, OracleTopP
+from truffle.model.methods.choosing.uniform import Uniform
+from truffle.model.methods.choosing.vattention import VAttention
 from truffle.model.operations import Operations
 from truffle.model.selecting_parameters import (
     OracleSamplingParameters,

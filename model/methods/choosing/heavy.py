@@ -6,10 +6,10 @@ from typing import Protocol
 
 import torch
 
-from truffle.model.methods.selection.collisions import Collisions
-from truffle.model.methods.selection.quest import Pages, pages_of
-from truffle.model.methods.selection.selector import View
-from truffle.model.methods.selection.top import largest
+from truffle.model.methods.choosing.collisions import Collisions
+from truffle.model.methods.choosing.quest import Pages, pages_of
+from truffle.model.methods.choosing.selector import View
+from truffle.model.methods.choosing.top import largest
 from truffle.model.operations import Operations
 from truffle.model.selecting_parameters import VAttentionParameters, keys_of
 

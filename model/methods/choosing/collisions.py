@@ -8,10 +8,10 @@ import torch
 
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.kernels.planes import hyperplanes
+from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.choosing.table_errors import jackknife
 from truffle.model.methods.probes import probes_of
-from truffle.model.methods.selection.chosen import Chosen
-from truffle.model.methods.selection.selector import Errors, View
-from truffle.model.methods.selection.table_errors import jackknife
 from truffle.model.operations import Operations
 from truffle.model.parameters import LshParameters
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen
+from truffle.model.methods.choosing.chosen import Chosen
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from truffle.model.methods.selection.chosen import Chosen, certainly
-from truffle.model.methods.selection.selector import Stateless, View
+from truffle.model.methods.choosing.chosen import Chosen, certainly
+from truffle.model.methods.choosing.selector import Stateless, View
 from truffle.model.selecting_parameters import OracleTopKParameters, OracleTopPParameters, keys_of
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from truffle.model.methods.selection.chosen import Chosen, certainly
-from truffle.model.methods.selection.selector import Errors, View
-from truffle.model.methods.selection.top import largest
+from truffle.model.methods.choosing.chosen import Chosen, certainly
+from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.choosing.top import largest
 from truffle.model.selecting_parameters import QuestParameters, keys_of
 
 
