@@ -16,12 +16,12 @@ TOKENS_A_WORD = 50
 SMALLEST = 73  # from here on ranks 1 to 5 all differ in frequency
 
 INTRODUCTION = "The text below is in code. Take note of how often each coded word comes up in it.\n\n"
-QUESTION = f"\n\nQuestion: Leaving aside the dots '{DOTS}', which three coded words come up most often in the text above?"
-ANSWER = "\nAnswer: The three coded words that come up most often in the text above are:"
+QUESTION = f"\n\nQuestion: Leaving aside the dots '{DOTS}', which three coded words come up most often above?"
+ANSWER = "\nAnswer: Leaving aside the dots, the three coded words that come up most often above are"
 
 
 def frequencies(total: int, vocabulary: int) -> list[int]:
-    """How often the word of each rank comes up among about `total`: ``total rank^-alpha / zeta(alpha)``, rounded down."""
+    """How often each rank's word comes up among about `total`: ``total rank^-alpha / zeta(alpha)``, rounded down."""
     return [int(total * rank**-ALPHA / ZETA) for rank in range(1, vocabulary + 1)]
 
 

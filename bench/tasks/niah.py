@@ -13,8 +13,8 @@ DEPTHS = 40
 KINDS = {"number": lambda rng, count: words.numbers(rng, count, 7), "code": words.uuids}
 TOKENS = {"number": 16, "code": 48}
 
-INTRODUCTION = "A few secret {kind}s are written down in the text below. Keep them in mind: you will be asked for them.\n\n"
-NEEDLE = "The secret {kind} for {key} is {value}."
+INTRODUCTION = "A few secret {kind}s are written down in the text below. Keep them in mind: you will be asked.\n\n"
+NEEDLE = "The secret {kind} for {key} is: {value}."
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Niah:
         several = self.queries * self.values > 1
         what, be = (f"{self.kind}s", "are") if several else (self.kind, "is")
         question = f"\n\nQuestion: Going by the text above, what {be} the secret {what} for {listed}?"
-        return f"{question}\nAnswer: The secret {what} for {listed} {be}"
+        return f"{question}\nAnswer: The secret {what} for {listed} {be}:"
 
 
 def _scattered(lines: list[str], needles: list[str], depths: list[int]) -> list[str]:

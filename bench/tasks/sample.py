@@ -70,9 +70,10 @@ def encoder(tokenizer: Any) -> Encode:
 
 
 def make(task: Task, encode: Encode, context: int, seed: int, index: int) -> Sample:
-    """Sample `index`: the same for the same arguments, on every machine.
+    """Sample `index`: the same for the same arguments.
 
-    Prompt and `tokens_to_generate` take at most `context` tokens, and one more sentence, line or word would not fit.
+    Prompt and `tokens_to_generate` take at most `context` tokens, and about one more sentence, line or word would
+    not fit.
 
     Raises:
         ValueError: the task's smallest prompt does not fit.
@@ -89,13 +90,11 @@ def make(task: Task, encode: Encode, context: int, seed: int, index: int) -> Sam
     needed = tokens(task.smallest)
     if needed > room:
         least = needed + task.tokens_to_generate
-        raise ValueError(f"context: expected at least {least} tokens for {task.name}, got {context}")
+        raise ValueError(f"context: expected about {least} tokens or more for {task.name}, got {context}")
     chosen = draft(_largest(lambda size: tokens(size) <= room, task.smallest))
     ids, split = _split(encode, chosen)
-    return Sample(
-        task.name, seed, index, chosen.context + chosen.question, ids[:split], ids[split:], chosen.answers,
-        task.tokens_to_generate,
-    )  # fmt: skip
+    prompt = chosen.context + chosen.question
+    return Sample(task.name, seed, index, prompt, ids[:split], ids[split:], chosen.answers, task.tokens_to_generate)
 
 
 def _largest(fits: Callable[[int], bool], smallest: int) -> int:

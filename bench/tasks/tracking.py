@@ -12,7 +12,7 @@ EXAMPLE_LINES = 10
 
 INTRODUCTION = "The text below passes values from variable to variable. Follow who gets which.\n\n"
 QUESTION = "\n\nQuestion: Which variables hold the value {value} in the text above?"
-ANSWER = "\nAnswer: {count} variables in the text above hold the value {value}:"
+ANSWER = "\nAnswer: The {count} variables that hold the value {value} in the text above are: VAR"
 
 
 def chain(names: list[str], value: str) -> list[str]:
@@ -24,7 +24,8 @@ def vt(rng: random.Random, size: int, context: int) -> Draft:
     """A worked example with names of three letters, then `size` lines of noise with a chain of five-letter names."""
     number, example_number = words.numbers(rng, 2, 5)
     shown = _variables(rng, "cvc")
-    example = _text(rng, shown, example_number, EXAMPLE_LINES) + _asked(example_number) + f" {' '.join(shown)}\n\n\n"
+    solved = _asked(example_number) + f" {', VAR '.join(shown)}\n\n\n"
+    example = _text(rng, shown, example_number, EXAMPLE_LINES) + solved
     names = _variables(rng, "cvcvc")
     return Draft(example + _text(rng, names, number, size), _asked(number), tuple(names))
 

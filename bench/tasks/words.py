@@ -5,7 +5,12 @@ from __future__ import annotations
 import random
 import uuid
 
-ADJECTIVES = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+ADJECTIVES = _words(
     """
     amber ancient autumn bitter brave breezy bright brisk bronze calm careful cheerful clever coastal copper cosy
     crimson curious curly dainty daring dusty eager early earnest elegant faded faithful fancy fearless flat fluffy
@@ -16,10 +21,10 @@ ADJECTIVES = tuple(
     spicy steady stormy stout strange sturdy sunny sweet swift tame tender thirsty thorough tidy timid tiny tranquil
     tropical upright urban useful vacant velvet violet vivid wandering warm weary western wild windy wise wooden
     yellow young zesty
-    """.split()
+    """
 )
 
-NOUNS = tuple(
+NOUNS = _words(
     """
     acrobat anchor angel apron avenue badger bakery balcony balloon bamboo banjo barrel basket beacon beaver
     bicycle biscuit blanket blossom bottle bridge broom bucket buffalo butterfly button cabbage cabin cactus camera
@@ -36,7 +41,7 @@ NOUNS = tuple(
     shovel sparrow spider spoon squirrel stable statue summit sunrise swan tailor teapot temple thimble thunder ticket
     tiger timber tobacco tomato tortoise tower tractor trumpet tulip tunnel turtle umbrella valley village violin
     volcano waffle wagon walnut walrus whistle widow willow window wizard zebra
-    """.split()
+    """
 )
 
 PLAIN = NOUNS + ADJECTIVES
@@ -50,10 +55,11 @@ def names(rng: random.Random, count: int) -> list[str]:
     Raises:
         ValueError: there are not as many.
     """
-    most = len(ADJECTIVES) * len(NOUNS)
+    first, second = len(ADJECTIVES), len(NOUNS)
+    most = first * second
     if count > most:
         raise ValueError(f"context: expected one that needs at most {most} different names, got {count}")
-    return [f"{ADJECTIVES[at % len(ADJECTIVES)]}-{NOUNS[at // len(ADJECTIVES)]}" for at in rng.sample(range(most), count)]
+    return [f"{ADJECTIVES[at % first]}-{NOUNS[at // first]}" for at in rng.sample(range(most), count)]
 
 
 def numbers(rng: random.Random, count: int, digits: int) -> list[str]:
