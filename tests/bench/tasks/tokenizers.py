@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import defaultdict
 from itertools import count
@@ -21,7 +22,12 @@ def by_words(pattern: str) -> Encode:
     return lambda text: [0, *(ids[word] for word in re.findall(pattern, text))]
 
 
-def smollm2() -> Encode:
+def smollm2(text: str) -> list[int]:
+    return _smollm2()(text)
+
+
+@functools.cache
+def _smollm2() -> Encode:
     return encoder(read_tokenizer(converted_gguf(embedded_gguf())))
 
 
@@ -29,5 +35,5 @@ TOKENIZERS = {
     "bytes": (by_bytes, 12_000),
     "space before": (by_words(r"\s*\w+|\W"), 2048),
     "space after": (by_words(r"\w+\s*|\W\s*"), 2048),
-    "smollm2": (smollm2(), 2048),
+    "smollm2": (smollm2, 2048),
 }
