@@ -12,6 +12,7 @@ from truffle.bench.tasks.sample import Draft, Task
 DEPTHS = 40
 KINDS = {"number": lambda rng, count: words.numbers(rng, count, 7), "code": words.uuids}
 TOKENS = {"number": 16, "code": 48}
+COUNTS = {1: "", 4: "four "}  # said in words, or small models stop after the first
 
 INTRODUCTION = "A few secret {kind}s are written down in the text below. Keep them in mind: you will be asked.\n\n"
 NEEDLE = "The secret {kind} for {key} is: {value}."
@@ -33,7 +34,7 @@ class Niah:
     kind: Literal["number", "code"] = "number"
     keys: int = 1
     queries: int = 1
-    values: int = 1
+    values: Literal[1, 4] = 1
 
     def __call__(self, rng: random.Random, size: int, context: int) -> Draft:
         """A draft with `size` lines or sentences beside the needles asked about and their rivals."""
@@ -64,10 +65,10 @@ class Niah:
 
     def _question(self, asked: list[str]) -> str:
         listed = asked[0] if len(asked) == 1 else f"{', '.join(asked[:-1])}, and {asked[-1]}"
-        several = self.queries * self.values > 1
-        what, be = (f"{self.kind}s", "are") if several else (self.kind, "is")
-        question = f"\n\nQuestion: Going by the text above, what {be} the secret {what} for {listed}?"
-        return f"{question}\nAnswer: The secret {what} for {listed} {be}:"
+        be, plural = ("are", "s") if self.queries * self.values > 1 else ("is", "")
+        count, what = COUNTS[self.values], f"secret {self.kind}{plural} for {listed}"
+        question = f"\n\nQuestion: Going by the text above, what {be} {f'all {count}' if count else 'the '}{what}?"
+        return f"{question}\nAnswer: The {count}{what} {be}:"
 
 
 def _scattered(lines: list[str], needles: list[str], depths: list[int]) -> list[str]:
