@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from truffle.autotune.baselines import Baseline
-from truffle.autotune.record import TrialRecord
+from truffle.autotune.record import ON_GPU, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,24 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
     gain, over_default = _ratio(best, exact_rate), _ratio(best, default.tokens_per_s if default else None)
     limit = "none" if max_kl is None else f"{max_kl:.4f}"
     headline = (
-        f"Use {best.label} with {best.threads} CPU threads and batch size {best.batch_size}: "
+        f"Use {best.label} with {_execution_of(best)}: "
         f"{best.tokens_per_s:.3g} tokens/s ({best.throughput_kind}), {gain:.2f}x the fastest exact way, "
         f"at KL {best.kl:.4f} (limit {limit})."
     )
     detail = [f"The fastest exact way is {exact.name}: {exact_rate:.3g} tokens/s ({exact.kind})."]
+    if best.attend_with == ON_GPU and best.throughput_kind == "estimated":
+        detail.append("Sampling on the GPU is estimated from bytes alone, in its favour: no such kernel was timed.")
     if kept_default:
         detail.append("No point gained significantly over the paper's default, so the default is kept.")
     elif over_default is not None and best.origin != "default":
         detail.append(f"That is {over_default:.2f}x the paper's default (10, 150), {_fit_of(default)}.")
     return Answer(best, headline, tuple(detail), gain, over_default)
+
+
+def _execution_of(best: TrialRecord) -> str:
+    threads = "" if best.attend_with == ON_GPU else f"{best.threads} CPU threads and "
+    halves = " in two halves" if best.micro_batches == 2 else ""
+    return f"{threads}batch size {best.batch_size}{halves}"
 
 
 def _exact(best: TrialRecord | None, exact: Baseline, default: TrialRecord | None, max_kl: float | None) -> Answer:

@@ -50,6 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
 def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     """Options of `tune`."""
     tune.add_argument("--gpu", default="auto", metavar="NAME|auto|none", help="the card to tune for (%(default)s)")
+    tune.add_argument(
+        "--vram-limit", metavar="SIZE", help="hold the card to as much memory, such as 24GiB (default: all it has)"
+    )
     tune.add_argument("--workload", default="llama-3.1-8b@96k", help="what is timed (%(default)s)")
     tune.add_argument("--model", default="smollm2", help="what accuracy is measured on (%(default)s)")
     tune.add_argument("--max-kl", type=float, help="error limit (default: the paper default's own KL in this run)")

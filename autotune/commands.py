@@ -46,8 +46,8 @@ def show(arguments: argparse.Namespace) -> int:
     accuracy, throughput = config.evidence.accuracy, config.evidence.throughput
     hardware, study = config.hardware, config.study
     rows = {
-        "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'} "
-        f"with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
+        "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'}"
+        f"{_held(hardware)} with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
         "method": f"{config.config.method} {config.config.parameters.model_dump_json()}",
         "execution": config.config.execution.model_dump_json(),
         "implementations": ", ".join(f"{op}={name}" for op, name in config.config.implementations.items()) or "auto",
@@ -63,6 +63,11 @@ def show(arguments: argparse.Namespace) -> int:
         table.add_row(name, value)
     Console().print(table)
     return 0
+
+
+def _held(hardware: tuned.Hardware) -> str:
+    limit = hardware.vram_limit_bytes
+    return "" if limit is None else f" held to {limit / 2**30:.1f} GiB"
 
 
 def _figure(figure: tuned.Figure) -> str:

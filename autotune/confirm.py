@@ -5,9 +5,9 @@ from __future__ import annotations
 from statistics import mean
 
 from truffle.autotune.answer import best_feasible, default_of
-from truffle.autotune.evaluate import ThroughputMeter
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
+from truffle.autotune.throughput import ThroughputMeter
 
 ROUNDS, SECONDS, MOST_CANDIDATES = 2, 2.0, 4
 

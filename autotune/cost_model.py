@@ -1,7 +1,8 @@
-"""The time of a decode step on a card that is not here, from bytes, operations, launches and transfers."""
+"""The time of a decode step's parts on a card that is not here, from bytes, operations, launches and transfers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from truffle.bench.kinds import layer_kinds
@@ -15,9 +16,11 @@ LAUNCHES_PER_LAYER, LAUNCHES_PER_SAMPLED_LAYER = 10, 5
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of one step for the whole batch, part by part, one after another.
+    """Seconds of one step for the whole batch, part by part, each as if by itself.
 
-    The parts do not overlap in this model; what overlapping can hide is at most `gpu_attend`.
+    Attributes:
+        gpu_retrieve, gpu_sample: finding and attending sampled keys, where stores and tables are on the GPU.
+        hidden: of all parts together, what passes while another part is under way (overlap.py).
     """
 
     weights: float = 0.0
@@ -27,11 +30,20 @@ class StepTime:
     link: float = 0.0
     cpu_retrieve: float = 0.0
     cpu_attend: float = 0.0
+    gpu_retrieve: float = 0.0
+    gpu_sample: float = 0.0
+    hidden: float = 0.0
 
     @property
     def total(self) -> float:
         """Seconds of the step."""
-        return sum(asdict(self).values())
+        return sum(asdict(self).values()) - 2 * self.hidden
+
+    @staticmethod
+    def added(steps: Iterable[StepTime]) -> StepTime:
+        """Every part summed."""
+        parts = [asdict(step) for step in steps]
+        return StepTime(**{name: sum(part[name] for part in parts) for name in parts[0]})
 
     def milliseconds(self) -> dict[str, float]:
         """Parts as ``ms_<part>``."""
@@ -51,8 +63,12 @@ def link_bandwidth(gpu: GpuProfile) -> float:
 def weights_seconds(shape: ModelShape, batch: int, gpu: GpuProfile) -> float:
     """Reading every weight once, or multiplying by it for each request, whichever is longer."""
     read = shape.parameters if shape.tied_embeddings else shape.parameters - shape.vocabulary * shape.hidden
+    return _products_seconds(read, batch, gpu)
+
+
+def _products_seconds(weights: int, batch: int, gpu: GpuProfile) -> float:
     flops = gpu.bf16_flops_per_s.value * gpu.flops_efficiency.value
-    return max(2 * read / gpu_bandwidth(gpu), 2 * read * batch / flops)
+    return max(2 * weights / gpu_bandwidth(gpu), 2 * weights * batch / flops)
 
 
 def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
@@ -61,22 +77,36 @@ def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
 
 
 def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
-    """All of a step but the CPU's retrieval and attention, under `dense` or `lsh`."""
+    """All of a step but retrieval and attention of sampled keys, under `dense` or `lsh`, nothing hidden."""
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
-    exact_tokens = kinds.dense * context
-    launches = shape.layers * LAUNCHES_PER_LAYER
-    hashing = link = 0.0
-    if isinstance(p, LshParameters):
-        exact_tokens += kinds.sparse * (p.sink + p.window + p.seal_tokens // 2)
-        launches += kinds.sparse * LAUNCHES_PER_SAMPLED_LAYER
-        hashing = kinds.sparse * 4 * shape.head_dim * p.L * p.K / gpu_bandwidth(gpu)
-        link = kinds.sparse * _transfer_seconds(shape, p, batch, gpu)
-    return StepTime(
+    exact = StepTime(
         weights=weights_seconds(shape, batch, gpu),
-        gpu_attend=batch * kv_bytes_per_layer(shape, exact_tokens) / gpu_bandwidth(gpu),
-        launch=launches * gpu.launch_latency_s.value,
-        hash=hashing,
-        link=link,
+        gpu_attend=batch * kv_bytes_per_layer(shape, kinds.dense * context) / gpu_bandwidth(gpu),
+        launch=shape.layers * LAUNCHES_PER_LAYER * gpu.launch_latency_s.value,
+    )
+    if not isinstance(p, LshParameters):
+        return exact
+    asked = _asked(shape, p, batch, gpu)
+    return StepTime.added([exact, *[asked] * kinds.sparse])
+
+
+def sampled_layer(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> StepTime:
+    """What `gpu_side` counts for one sampled layer."""
+    weights = shape.parameters - shape.model_copy(update={"layers": shape.layers - 1}).parameters
+    own = StepTime(
+        weights=_products_seconds(weights, batch, gpu), launch=LAUNCHES_PER_LAYER * gpu.launch_latency_s.value
+    )
+    return StepTime.added([own, _asked(shape, p, batch, gpu)])
+
+
+def _asked(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> StepTime:
+    """What a sampled layer has over a layer that attends to nothing: its exact slots, hashing, and both copies."""
+    tokens = p.sink + p.window + p.seal_tokens // 2
+    return StepTime(
+        gpu_attend=batch * kv_bytes_per_layer(shape, tokens) / gpu_bandwidth(gpu),
+        launch=LAUNCHES_PER_SAMPLED_LAYER * gpu.launch_latency_s.value,
+        hash=4 * shape.head_dim * p.L * p.K / gpu_bandwidth(gpu),
+        link=_transfer_seconds(shape, p, batch, gpu),
     )
 
 

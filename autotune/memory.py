@@ -8,19 +8,29 @@ import torch
 
 from truffle.autotune.target import Target
 from truffle.bench.kinds import layer_kinds
+from truffle.kernels.checks import expect
 from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape
+from truffle.model.config import SEPARATE, DecodeConfig, LshParameters, ModelShape
 
 WEIGHT_BYTES = 2  # bfloat16
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on each side, and of the index of all layers and requests."""
+    """Bytes on each side.
+
+    Attributes:
+        index_bytes: of the tables of all layers and requests, wherever they are.
+    """
 
     gpu_bytes: int
     host_bytes: int
     index_bytes: int
+
+
+def samples_on_gpu(config: DecodeConfig) -> bool:
+    """Whether stores and tables are on the GPU, and what is sampled is retrieved and attended there."""
+    return all(config.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
 
 
 def index_bytes_per_layer(p: LshParameters, kv_heads: int, tokens: int) -> int:
@@ -46,19 +56,33 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
         exact += kinds.sparse * (p.sink + p.window + p.seal_tokens) * token_bytes
         store = kinds.sparse * middle * shape.kv_heads * stored_row_bytes(shape, config)
         index = kinds.sparse * index_bytes_per_layer(p, shape.kv_heads, middle)
-    on_gpu = weights + batch * exact
-    on_host = batch * (store + index)
-    gpu, host = (on_gpu, on_host) if has_gpu else (0, on_gpu + on_host)
-    return Memory(gpu, host, batch * index)
+    held, sampled = weights + batch * exact, batch * (store + index)
+    if not has_gpu:
+        return Memory(0, held + sampled, batch * index)
+    if samples_on_gpu(config):
+        return Memory(held + sampled, 0, batch * index)
+    return Memory(held, sampled, batch * index)
+
+
+def require_weights_fit(shape: ModelShape, target: Target) -> None:
+    """Raise ArgumentError where a limit on the card's memory leaves no room for the weights."""
+    weights, usable = shape.parameters * WEIGHT_BYTES / 2**30, target.usable_gpu_bytes / 2**30
+    wanted = f"room for {weights:.1f} GiB of weights"
+    expect(target.vram_limit_bytes is None or weights <= usable, "vram_limit", wanted,
+           f"{target.gpu_memory_bytes / 2**30:.1f} GiB, of which {usable:.1f} are usable")  # fmt: skip
 
 
 def does_not_fit(needed: Memory, target: Target) -> str | None:
     """Why `needed` exceeds the target's memory, or None."""
-    sides = (
-        ("the GPU", needed.gpu_bytes, target.usable_gpu_bytes if target.gpu else None),
-        ("the host", needed.host_bytes, target.host.usable_memory_bytes),
-    )
-    for name, bytes_needed, available in sides:
-        if available is not None and bytes_needed > available:
-            return f"needs {bytes_needed / 1e9:.1f} GB of {name}'s usable {available / 1e9:.1f} GB"
-    return None
+    return gpu_shortage(needed, target) or _shortage("the host", needed.host_bytes, target.host.usable_memory_bytes)
+
+
+def gpu_shortage(needed: Memory, target: Target) -> str | None:
+    """Why `needed` exceeds the card's memory, or None."""
+    return _shortage("the GPU", needed.gpu_bytes, target.usable_gpu_bytes) if target.gpu else None
+
+
+def _shortage(name: str, needed: int, available: int) -> str | None:
+    if needed <= available:
+        return None
+    return f"needs {needed / 1e9:.1f} GB of {name}'s usable {available / 1e9:.1f} GB"

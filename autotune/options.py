@@ -43,6 +43,7 @@ def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targe
     """What a study's trials depend on; a study goes on only with the same."""
     return {
         "gpu": target.gpu.id if target.gpu else "none",
+        "vram_limit_bytes": target.vram_limit_bytes,
         "host": [target.host.name, target.host.logical_cpus, target.host.memory_bytes, target.host.source],
         "version": truffle.__version__,
         "workload": workload.id,

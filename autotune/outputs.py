@@ -10,6 +10,7 @@ from typing import Any
 import truffle
 from truffle.autotune.answer import Answer, front
 from truffle.autotune.baselines import Baseline
+from truffle.autotune.memory import samples_on_gpu
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Target
@@ -33,6 +34,7 @@ def tuned_config(
         hardware=_hardware(target),
         model=tuned.Model(id=workload.model, architecture=workload.shape.architecture, shape=workload.shape),
         workload=tuned.Workload(context=workload.context, new_tokens=workload.new_tokens),
+        match=_match(target),
         config=_config(answer.trial, exact, space),
         evidence=tuned.Evidence(
             accuracy=_accuracy(answer.trial, proxy),
@@ -57,11 +59,16 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     config = space.config_of(record)
-    directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
-    ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
-    names = {op: registry.get(op).name for op in ops}
+    names = dict(config.implementations) if samples_on_gpu(config) else _on_host(config, record)
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
     return config.model_copy(update={"implementations": names})
+
+
+def _on_host(config: DecodeConfig, record: TrialRecord) -> dict[str, str]:
+    """What `auto` took here for the host's part."""
+    directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
+    ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
+    return {op: registry.get(op).name for op in ops}
 
 
 def _hardware(target: Target) -> tuned.Hardware:
@@ -77,7 +84,15 @@ def _hardware(target: Target) -> tuned.Hardware:
         },
         link={"gen": gpu.link.gen, "width": gpu.link.width} if gpu else None,
         kind="measured" if target.is_here else "estimated",
+        vram_limit_bytes=target.vram_limit_bytes,
     )
+
+
+def _match(target: Target) -> tuned.Match:
+    """A limit is part of what the answer holds for."""
+    whole = tuned.Match()
+    held = () if target.vram_limit_bytes is None else ("hardware.vram_limit_bytes",)
+    return whole.model_copy(update={"equal": whole.equal + held})
 
 
 def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
@@ -90,7 +105,7 @@ def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
 
 
 def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> dict[str, Figure]:
-    machine = f"{target.gpu.id if target.gpu else 'no GPU'}, {target.host.name} ({target.host.source})"
+    machine = f"{target.card}, {target.host.name} ({target.host.source})"
     where = f"{machine}, a few layers, scaled"
     if record is None:
         return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
@@ -122,7 +137,10 @@ def study_record(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": around,
         "commit": around.get("commit"),
-        "gpu": {"profile": gpu.id, "name": gpu.name, "present": target.gpu_present} if gpu else None,
+        "gpu": {
+            "profile": gpu.id, "name": gpu.name, "present": target.gpu_present, "memory_bytes": gpu.memory_bytes.value,
+            "vram_limit_bytes": target.vram_limit_bytes,
+        } if gpu else None,
         "host": {
             "cpu": target.host.name,
             "logical_cpus": target.host.logical_cpus,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from truffle.autotune.memory import Memory
-from truffle.model.config import FUSED, SEPARATE, DecodeConfig, Execution, LshParameters
+from truffle.autotune.memory import Memory, samples_on_gpu
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
 
-APART = " + ".join(SEPARATE)
+APART, ON_GPU = " + ".join(SEPARATE), "gpu"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class TrialRecord:
     threads: int | None = None
     isa: str | None = None
     pinning: str | None = None
+    wait_policy: str | None = None
+    micro_batches: int | None = None
     store_format: str | None = None
     attend_with: str | None = None
     kl: float | None = None
@@ -56,6 +58,9 @@ class TrialRecord:
     ms_cpu_attend: float | None = None
     ms_gpu_attend: float | None = None
     ms_launch: float | None = None
+    ms_gpu_retrieve: float | None = None
+    ms_gpu_sample: float | None = None
+    ms_hidden: float | None = None
     gpu_memory_bytes: int | None = None
     host_memory_bytes: int | None = None
     index_bytes: int | None = None
@@ -97,21 +102,29 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     p, execution = config.parameters, config.execution
     settings: dict[str, Any] = {"method": config.method, "batch_size": execution.batch_size}
     settings |= {"threads": execution.threads, "isa": execution.isa, "pinning": execution.pinning}
+    settings |= {"wait_policy": execution.wait_policy, "micro_batches": execution.micro_batches}
     if isinstance(p, LshParameters):
         settings |= {
-            "label": _label(p, execution), "store_format": execution.store_format,
+            "label": _label(p, config), "store_format": execution.store_format,
             "K": p.K, "L": p.L, "min_hits": p.min_hits, "probing": p.probing.name, "sink": p.sink,
             "window": p.window, "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
-            "attend_with": FUSED if config.fused else APART,
+            "attend_with": _attends_with(config),
         }  # fmt: skip
     return settings
 
 
-def _label(p: LshParameters, execution: Execution) -> str:
+def _attends_with(config: DecodeConfig) -> str:
+    if samples_on_gpu(config):
+        return ON_GPU
+    return FUSED if config.fused else APART
+
+
+def _label(p: LshParameters, config: DecodeConfig) -> str:
     """K and L, and what is not as in the paper."""
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
     probing = f", {p.probing.name}" if p.probing.amount else ""
-    return f"lsh ({p.K}, {p.L}){hits}{probing}" + (", int8" if execution.store_format == "int8" else "")
+    stored = ", int8" if config.execution.store_format == "int8" else ""
+    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}" + (", on the GPU" if samples_on_gpu(config) else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:

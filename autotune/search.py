@@ -9,11 +9,12 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from truffle.autotune.evaluate import AccuracyMeter, ThroughputMeter
+from truffle.autotune.evaluate import AccuracyMeter
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import TrialRecord, describe, judge, memory_fields
 from truffle.autotune.space import Space
 from truffle.autotune.storage import StudyError
+from truffle.autotune.throughput import ThroughputMeter
 from truffle.model.config import DecodeConfig
 
 PRUNED_IN_A_ROW, FAILED_IN_A_ROW = 200, 5

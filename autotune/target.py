@@ -7,6 +7,7 @@ from pathlib import Path
 
 from truffle.bench import bandwidth
 from truffle.bench.bandwidth import HostCalibration, HostRates
+from truffle.bench.vram import parse_size
 from truffle.kernels import hardware, isa, profiles
 from truffle.kernels.checks import expect
 from truffle.kernels.profiles import GpuProfile
@@ -45,12 +46,17 @@ class Host:
 
 @dataclass(frozen=True)
 class Target:
-    """Card and host together; `gpu` is None for a machine without one."""
+    """Card and host together; `gpu` is None for a machine without one.
+
+    Attributes:
+        vram_limit_bytes: what the card is held to, no more than it has; None where all of it may be used.
+    """
 
     gpu: GpuProfile | None
     gpu_present: bool
     host: Host
     notes: tuple[str, ...]
+    vram_limit_bytes: int | None = None
 
     @property
     def is_here(self) -> bool:
@@ -58,31 +64,43 @@ class Target:
         return self.host.here and (self.gpu is None or self.gpu_present)
 
     @property
+    def gpu_memory_bytes(self) -> int:
+        """Memory of the card, or of one as small as the limit; none without a card."""
+        return self.vram_limit_bytes or (int(self.gpu.memory_bytes.value) if self.gpu else 0)
+
+    @property
     def usable_gpu_bytes(self) -> int:
         """Memory of the card that weights and caches may take."""
-        return int(self.gpu.memory_bytes.value * GPU_SHARE) - GPU_WORKSPACE_BYTES if self.gpu else 0
+        return max(0, int(self.gpu_memory_bytes * GPU_SHARE) - GPU_WORKSPACE_BYTES)
+
+    @property
+    def card(self) -> str:
+        """Such as ``rtx-4090``, ``h100-sxm held to 24.0 GiB`` or ``no GPU``."""
+        name = self.gpu.id if self.gpu else "no GPU"
+        return name if self.vram_limit_bytes is None else f"{name} held to {self.vram_limit_bytes / 2**30:.1f} GiB"
 
 
-def find_target(gpu: str, host_file: Path | None, seconds: float) -> Target:
-    """Resolve `--gpu` (a card, ``auto`` or ``none``) and `--host`.
+def find_target(gpu: str, host_file: Path | None, vram_limit: str | None, seconds: float) -> Target:
+    """Resolve `--gpu` (a card, ``auto`` or ``none``), `--host` and `--vram-limit`.
 
     Args:
         seconds: how long this host is calibrated for.
 
     Raises:
         ProfileError: unknown card.
-        ArgumentError: the host file is not a calibration, or comes without a card: what runs on the CPU alone is
-            measured on the machine itself.
+        ArgumentError: the host file is not a calibration, or it or the limit comes without a card: what runs on the
+            CPU alone is measured on the machine itself.
     """
     here = hardware.detect()
     present = [card for card in here.gpus if card.name]
     profile, is_here, notes = _find_gpu(gpu, present)
+    limit = _find_limit(vram_limit, profile)
     if host_file:
         expect(profile is not None, "host", "a card to tune for beside it (--gpu NAME)", "no GPU")
         host = _host(HostCalibration.load(host_file), here=False, source=str(host_file))
     else:
         host = _host(bandwidth.calibrate(seconds=seconds), here=True, source="measured here")
-    return Target(profile, is_here, host, tuple(notes))
+    return Target(profile, is_here, host, tuple(notes), limit)
 
 
 def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None, bool, list[str]]:
@@ -104,6 +122,15 @@ def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None
     if names and not is_here:
         notes.append(f"the card here is {names[0]}, not {profile.name}: GPU figures are estimated from the profile")
     return profile, is_here, notes
+
+
+def _find_limit(size: str | None, profile: GpuProfile | None) -> int | None:
+    if size is None:
+        return None
+    limit = parse_size(size)
+    expect(profile is not None, "vram_limit", "a card to hold to it (--gpu NAME)", "no GPU")
+    assert profile is not None
+    return min(limit, int(profile.memory_bytes.value))
 
 
 def _host(calibration: HostCalibration, here: bool, source: str) -> Host:

@@ -36,9 +36,11 @@ def built_shape(workload: Workload, config: DecodeConfig, layers: int | None) ->
     """The workload's shape with its first `layers` layers, of which some must be sampled.
 
     Raises:
-        ArgumentError: another method than lsh, or layers that the model does not have, or dense ones only.
+        ArgumentError: another method than lsh, tables that are not the host's, layers that the model does not have, or
+            dense ones only.
     """
     expect(isinstance(config.parameters, LshParameters), "method", "lsh, which has tables", config.method)
+    expect(not config.resident, "implementations", "tables on the host", config.implementations)
     most = workload.shape.layers
     expect(layers is None or 1 <= layers <= most, "layers", f"1 to {most}", layers)
     shape = workload.shape.model_copy(update={"layers": layers or most})

@@ -42,6 +42,25 @@ def interleaved_s(
     return samples
 
 
+def sequence_s(
+    calls: Mapping[str, Callable[[], object]], pause_s: float, seconds: float, min_rounds: int = 20
+) -> dict[str, list[float]]:
+    """Durations in seconds of calls that follow one another in every round, until `seconds` are spent.
+
+    Before each round this thread looks at the clock for `pause_s`, as a decoder's does at what its device has done.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    end, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or rounds < min_rounds + WARM_UP_CALLS:
+        resume = time.perf_counter() + pause_s
+        while time.perf_counter() < resume:
+            pass
+        for name, call in calls.items():
+            samples[name].append(_duration_s(call))
+        rounds += 1
+    return {name: times[WARM_UP_CALLS:] for name, times in samples.items()}
+
+
 def _duration_s(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()

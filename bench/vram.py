@@ -8,6 +8,7 @@ import torch
 
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.checks import expect
+from truffle.kernels.store import index_bytes, row_bytes
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
 
 _UNITS = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6}
@@ -26,15 +27,29 @@ def parse_size(text: str) -> int:
 
 
 def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2) -> int:
-    """What weights and exact caches take on the GPU for as long as the batch decodes."""
-    kinds, p = layer_kinds(shape, config), config.parameters
+    """What weights, exact caches, and stores and tables that reside there take on the GPU while the batch decodes.
+
+    Stores are as long as the prompts; the first seal makes room for half as much again.
+    """
+    kinds, p, batch = layer_kinds(shape, config), config.parameters, config.execution.batch_size
     slots = kinds.dense * context
     if isinstance(p, LshParameters):
         slots += kinds.sparse * (p.sink + p.seal_tokens + p.window)
     elif isinstance(p, StreamingParameters):
         slots += kinds.sparse * (p.sink + p.window)
-    exact = config.execution.batch_size * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
-    return shape.parameters * element_bytes + exact
+    exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
+    resident = batch * kinds.sparse * _sampled_bytes(shape, config, context) if config.resident else 0
+    return shape.parameters * element_bytes + exact + resident
+
+
+def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int:
+    """Store and tables of a request and layer."""
+    p = config.parameters
+    if not isinstance(p, LshParameters):
+        return 0
+    middle = max(0, context - p.sink - p.window)
+    row = row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
+    return shape.kv_heads * middle * row + index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 
 def limit_vram(limit_bytes: int, needed_bytes: int) -> int:
@@ -52,7 +67,7 @@ def limit_vram(limit_bytes: int, needed_bytes: int) -> int:
     free, total = torch.cuda.mem_get_info()
     expect(limit_bytes <= total, "vram_limit", f"at most the GPU's {total / 2**30:.1f} GiB", _gib(limit_bytes))
     own = limit_bytes - (total - free - torch.cuda.memory_reserved())
-    expect(needed_bytes <= own, "vram_limit", f"room for {_gib(needed_bytes)} of weights and exact caches", _gib(own))
+    expect(needed_bytes <= own, "vram_limit", f"room for {_gib(needed_bytes)} of weights and caches", _gib(own))
     torch.cuda.set_per_process_memory_fraction(own / total)
     return own
 

@@ -82,7 +82,7 @@ def filled_decoder(workload: Workload, config: DecodeConfig, device: str, dtype:
 def fill(decoder: Decoder, keys: torch.Tensor, values: torch.Tensor) -> None:
     """Let every request of every layer have read keys and values [Hkv, n, d] on the decoder's device.
 
-    Sampled layers share what as many others hold as leaves more than three times the last-level cache.
+    Sampled layers on the host share what as many others hold as leaves more than three times the last-level cache.
     """
     shape, batch, context = decoder.shape, decoder.config.execution.batch_size, keys.shape[1]
     distinct = layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * context)

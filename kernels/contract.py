@@ -68,3 +68,18 @@ class OpContract:
     def validate(self, arguments: Arguments) -> None:
         """Raise ArgumentError unless `arguments` keep the contract."""
         self.check(arguments, match_tensors(self.tensors, arguments))
+
+
+def differs(got: Arguments, want: Arguments, names: tuple[str, ...], tolerance: float) -> str | None:
+    """What is wrong with the outputs `names`: not finite where they should be, or a relative RMS above `tolerance`."""
+    import torch
+
+    for name in names:
+        ours, theirs = got[name].float(), want[name].float()
+        finite = torch.isfinite(theirs)
+        if not torch.equal(torch.isfinite(ours), finite):
+            return f"{name} is not finite where the reference is, or the reverse"
+        error = (ours - theirs)[finite].norm() / theirs[finite].norm().clamp_min(1e-30)
+        if error > tolerance:
+            return f"{name} differs by {error:.2e} (relative RMS), tolerance {tolerance:.0e}"
+    return None

@@ -13,10 +13,18 @@ except ImportError:  # the stores of the other implementations lie in ordinary m
     native = None
 
 HUGE_PAGE_BYTES = 2 << 20
+CPU = torch.device("cpu")
 
 
-def allocate(shape: Sequence[int], dtype: torch.dtype, *, threads: int = 1, pinning: str = "none") -> torch.Tensor:
-    """A contiguous CPU tensor of undefined contents.
+def allocate(
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    *,
+    threads: int = 1,
+    pinning: str = "none",
+    device: torch.device = CPU,
+) -> torch.Tensor:
+    """A contiguous tensor of undefined contents; on a GPU torch's own, on the CPU as follows.
 
     From 2 MiB on its memory is a block of its own in huge pages, where the system has them, and new pages are
     touched first by `threads` in contiguous shares: on a NUMA machine they lie on the nodes of those threads. When
@@ -27,8 +35,8 @@ def allocate(shape: Sequence[int], dtype: torch.dtype, *, threads: int = 1, pinn
         MemoryError: the system has no such block.
     """
     size = math.prod(shape) * dtype.itemsize
-    if native is None or size < HUGE_PAGE_BYTES:
-        return torch.empty(*shape, dtype=dtype)
+    if device != CPU or native is None or size < HUGE_PAGE_BYTES:
+        return torch.empty(*shape, dtype=dtype, device=device)
     return native.allocate(size, threads, pinning).view(dtype).view(*shape)
 
 

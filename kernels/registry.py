@@ -59,7 +59,7 @@ class Implementation:
         self._expect_one_of("pinning", ("none", *self.needs.pinning), arguments["pinning"])
         counted = isinstance(threads, int) and not isinstance(threads, bool) and threads >= 1
         expect(counted, "threads", "an integer of at least 1", repr(threads))
-        if self.needs.device != "any" and not _interpreted(self.name):
+        if self.needs.device != "any" and not interpreted(self.name):
             kind = self.needs.device
             for name in specs:
                 where = getattr(arguments.get(name), "device", None)
@@ -157,12 +157,13 @@ def why_not(op: str, name: str) -> str | None:
     if missing:
         extra = f" (pip install 'truffle-attention[{needs.extra}]')" if needs.extra else ""
         return f"needs {', '.join(missing)}{extra}"
-    if needs.device == "cuda" and not _interpreted(name) and not _has_cuda():
+    if needs.device == "cuda" and not interpreted(name) and not _has_cuda():
         return "needs a CUDA device"
     return None
 
 
-def _interpreted(name: str) -> bool:
+def interpreted(name: str) -> bool:
+    """Whether the implementations of this name run without a GPU here, interpreted."""
     return name == "gpu_triton" and os.environ.get("TRITON_INTERPRET") == "1"
 
 

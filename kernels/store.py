@@ -40,7 +40,7 @@ class Store:
     def allocate(
         kv_heads: int, capacity: int, head_dim: int, dtype: torch.dtype = torch.bfloat16, **team: Any
     ) -> Store:
-        """An empty store for `capacity` tokens; `team` is the `threads` and `pinning` that will read it."""
+        """An empty store for `capacity` tokens; `team` says who will read it, and where (memory.allocate)."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
         expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
         return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
@@ -134,8 +134,14 @@ class Segment:
         return self.offsets.nbytes + self.ids.nbytes
 
 
+def index_bytes(kv_heads: int, K: int, L: int, tokens: int) -> int:
+    """Bytes of tables over `tokens` rows, in segments as long as can be."""
+    segments = -(-tokens // SEGMENT_TOKENS)
+    return kv_heads * L * (2 * tokens + 4 * segments * ((1 << K) + 1))
+
+
 def empty_segment(start: int, kv_heads: int, K: int, L: int, length: int, **team: Any) -> Segment:
-    """A segment for build_tables to fill; `team` is the `threads` and `pinning` that will read it.
+    """A segment for build_tables to fill; `team` says who will read it, and where (memory.allocate).
 
     Raises:
         ArgumentError: more tokens than 16-bit ids can name.

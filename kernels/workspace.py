@@ -19,7 +19,8 @@ def workspace(device: torch.device, purpose: str, numbers: int, dtype: torch.dty
 
 @functools.cache
 def _buffer(device: torch.device, stream: int, purpose: str, numbers: int, dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(numbers, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # whoever comes next may not be inferring
+        return torch.empty(numbers, dtype=dtype, device=device)
 
 
 def partial_states(device: torch.device, purpose: str, parts: int, rows: int, d: int) -> tuple[torch.Tensor, ...]:

@@ -170,7 +170,8 @@ class DecodeConfig(_Frozen):
         parameters: the method's own.
         execution: threads, batch and formats.
         implementations: implementation by operation; an operation not named is ``"auto"``. Naming `retrieve_attend`
-            asks for it in place of `retrieve` and `sparse_attend`.
+            asks for it in place of `retrieve` and `sparse_attend`; naming both of these on a GPU keeps stores and
+            tables there.
     """
 
     method: str = "dense"
@@ -197,6 +198,21 @@ class DecodeConfig(_Frozen):
             ways = f"either {FUSED} or {' and '.join(SEPARATE)}"
             raise ValueError(f"implementations: expected {ways}, got {FUSED} and {' and '.join(apart)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_place_to_attend(self) -> DecodeConfig:
+        there = [op for op in SEPARATE if self.implementations.get(op, "auto").startswith("gpu_")]
+        named = " and ".join(f"{op}={self.implementations.get(op, 'auto')}" for op in SEPARATE)
+        if len(there) == 1:
+            raise ValueError(f"implementations: expected both of {' and '.join(SEPARATE)} on a GPU, got {named}")
+        if there and getattr(self.parameters, "probing", Probing()).kind == "directed":
+            raise ValueError(f"implementations: expected the CPU's for directed probing, got {named}")
+        return self
+
+    @property
+    def resident(self) -> bool:
+        """Whether what is sampled lies on the model's own GPU, and is retrieved and attended there."""
+        return all(self.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
 
     @property
     def fused(self) -> bool:

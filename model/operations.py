@@ -9,14 +9,17 @@ from typing import Any
 import torch
 
 from truffle.kernels import registry
+from truffle.kernels.checks import expect
 from truffle.kernels.contract import Needs
 from truffle.kernels.registry import Implementation
 from truffle.model.config import DecodeConfig, Execution
 from truffle.model.staging import Courier
 
-# Where each operation's tensors live; the rest of a step stays on the model's own device.
-HOST_OPS = ("build_tables", "direct_probes", "retrieve", "sparse_attend", "retrieve_attend")
+# Where each operation's tensors live: on the host, with the stores, or with the model.
+HOST_OPS = ("direct_probes", "retrieve_attend")
+STORE_OPS = ("build_tables", "retrieve", "sparse_attend")
 DEVICE_OPS = ("hash_codes", "dense_attend", "merge_states")
+ALL_OPS = HOST_OPS + STORE_OPS + DEVICE_OPS
 
 
 class Operations:
@@ -24,8 +27,9 @@ class Operations:
 
     Attributes:
         names: the implementation that was taken for each operation.
-        team: `threads` and `pinning` of the CPU's side, for memory that its threads will read.
-        courier: brings what the operations of the device have made to the host.
+        home: where stores and tables are: the host, or the model's own device where the config has them reside there.
+        team: `home`, and `threads` and `pinning` of the CPU's side, for memory that its threads will read.
+        courier: brings what the operations of the device have made home.
     """
 
     hash_codes: Callable[..., None]
@@ -42,27 +46,38 @@ class Operations:
 
         Raises:
             Unusable: an implementation named in the config cannot run here.
+            ArgumentError: it takes tensors of another device than the operation's.
             KeyError: the config names an operation that does not exist.
         """
-        unknown = set(config.implementations) - set(HOST_OPS + DEVICE_OPS)
+        unknown = set(config.implementations) - set(ALL_OPS)
         if unknown:
             raise KeyError(f"implementations: unknown operation {sorted(unknown)[0]!r}")
         self.names: dict[str, str] = {}
         self._taken: dict[str, tuple[Implementation, dict[str, Any]]] = {}
         self.courier = Courier(torch.device(device))
-        self.team: dict[str, Any] = {"threads": config.execution.threads, "pinning": config.execution.pinning}
-        for op in HOST_OPS + DEVICE_OPS:
-            where = "cpu" if op in HOST_OPS else device
-            implementation = registry.get(op, config.implementations.get(op, "auto"), where)
-            how = _execution(config.execution, implementation.needs)
-            self._taken[op] = implementation, how
-            setattr(self, op, partial(implementation, **how))
+        self.home = torch.device(device if config.resident else "cpu")
+        how = config.execution
+        self.team: dict[str, Any] = {"threads": how.threads, "pinning": how.pinning, "device": self.home}
+        places = {HOST_OPS: "cpu", STORE_OPS: self.home.type, DEVICE_OPS: device}
+        for op, where in ((op, where) for ops, where in places.items() for op in ops):
+            implementation = _found(op, config.implementations.get(op, "auto"), where)
+            told = _execution(how, implementation.needs)
+            self._taken[op] = implementation, told
+            setattr(self, op, partial(implementation, **told))
             self.names[op] = implementation.name
 
     def repeated(self, op: str, *args: Any, **kwargs: Any) -> Callable[[], None]:
         """The operation on arguments that stay what they are but for their contents: checked on the first call only."""
         implementation, how = self._taken[op]
         return _Repeated(partial(implementation, *args, **kwargs, **how), implementation.function)
+
+
+def _found(op: str, name: str, where: str) -> Implementation:
+    """The implementation of that name, for tensors on `where`."""
+    found = registry.get(op, name, where)
+    fits = found.needs.device in ("any", where) or registry.interpreted(found.name)
+    expect(fits, "implementations", f"one of {op} for {where} tensors", f"{name}, for {found.needs.device} tensors")
+    return found
 
 
 class _Repeated:

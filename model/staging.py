@@ -104,8 +104,12 @@ class Courier:
     def carry(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Copy a contiguous source [R, ...] that is finished to a target on the host whose parts [...] are contiguous.
 
-        Runs on a stream of its own, beside what the device does, and returns when all is copied.
+        Runs on a stream of its own, beside what the device does, and returns when all is copied. To a target on the
+        device itself it is an ordinary copy, launched in the order of the current stream.
         """
+        if target.is_cuda:
+            target.copy_(source)
+            return
         landing: tuple[torch.Tensor, torch.Tensor, Arrival] | None = None
         with self._beside():
             for turn, (there, here) in enumerate(_in_pieces(source, target)):

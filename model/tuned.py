@@ -41,13 +41,18 @@ class Generator(_Frozen):
 
 
 class Hardware(_Frozen):
-    """The machine the figures are for; `kind` says whether the GPU was there."""
+    """The machine the figures are for; `kind` says whether the GPU was there.
+
+    Attributes:
+        vram_limit_bytes: what the GPU was held to, None where all of its memory could be used.
+    """
 
     profile: str | None
     gpu: dict[str, Any] | None
     cpu: dict[str, Any]
     link: dict[str, Any] | None
     kind: Kind
+    vram_limit_bytes: int | None = Field(default=None, ge=1)
 
 
 class Model(_Frozen):

@@ -1,6 +1,6 @@
 """The answer in words: what to set, what it gains, at what error, and how each figure came about."""
 
-from .numbers import DASH, duration, figure, interval, percent, size, times
+from .numbers import DASH, duration, figure, gibibytes, interval, percent, size, times
 from .record import Study, Trial
 
 EXPLAINED = {
@@ -86,15 +86,21 @@ def settings(trial: Trial | None) -> list[tuple[str, str]]:
     """The values to set, in the words of the config; those that the method does not have are left out."""
     if trial is None:
         return []
-    names = ("method", "K", "L", "min_hits", "probing", "sink", "window", "dense_layers", "seed")
-    execution = ("batch_size", "threads", "isa", "pinning", "store_format", "attend_with")
-    pairs = ((name, getattr(trial, name)) for name in names + execution)
+    names = ("method", "K", "L", "min_hits", "probing", "sink", "window", "dense_layers", "seed", "batch_size")
+    names += ("micro_batches", "threads", "isa", "pinning", "wait_policy", "store_format", "attend_with")
+    pairs = ((name, getattr(trial, name)) for name in names)
     return [(name.replace("_", " "), figure(value)) for name, value in pairs if value is not None]
 
 
 def workload(study: Study) -> str:
     name = study.workload.get("id") or study.workload.get("model") or "unnamed workload"
-    return f"{name} on {study.gpu.get('name') or 'the CPU alone'}"
+    return f"{name} on {study.gpu.get('name') or 'the CPU alone'}{held(study)}"
+
+
+def held(study: Study) -> str:
+    """What the GPU was held to, empty where all of its memory could be used."""
+    limit = study.gpu.get("vram_limit_bytes")
+    return "" if limit is None else f" held to {gibibytes(limit)}"
 
 
 def provenance(study: Study) -> list[tuple[str, str]]:
@@ -143,4 +149,4 @@ def gpu(study: Study) -> str:
         return "none: the CPU alone"
     there: dict = {True: "present", False: "not in this machine: tuned from its profile"}
     name, profile = figure(study.gpu.get("name")), figure(study.gpu.get("profile"))
-    return f"{name} (profile {profile}), {there.get(study.gpu.get('present'), 'presence not recorded')}"
+    return f"{name} (profile {profile}){held(study)}, {there.get(study.gpu.get('present'), 'presence not recorded')}"

@@ -52,6 +52,11 @@ def size(n_bytes) -> str:
     return f"{n_bytes:.0f} B"
 
 
+def gibibytes(n_bytes) -> str:
+    """Bytes as limits of memory are given, such as "24.0 GiB"."""
+    return f"{n_bytes / 2**30:.1f} GiB" if _is_number(n_bytes) else figure(n_bytes)
+
+
 def duration(seconds) -> str:
     if not _is_number(seconds):
         return figure(seconds)

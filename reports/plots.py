@@ -14,6 +14,8 @@ PARTS = {
     "ms_link": "link",
     "ms_cpu_retrieve": "retrieval on the CPU",
     "ms_cpu_attend": "attention on the CPU",
+    "ms_gpu_retrieve": "retrieval on the GPU",
+    "ms_gpu_sample": "sampled keys on the GPU",
 }
 SYMBOLS = {"default": "diamond", "paper": "square", "exact": "triangle-up"}
 
@@ -143,7 +145,7 @@ def step_times(study: Study) -> dict | None:
     parts = [part for part in PARTS if any(getattr(t, part) for t in shown)]
     whole = {
         "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": list(range(len(shown))),
-        "x": [t.step_ms for t in shown], "hovertext": [_said("whole step", t, t.step_ms) for t in shown],
+        "x": [t.step_ms for t in shown], "hovertext": [_whole(t) for t in shown],
         "marker": {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": "--ink"}},
     }  # fmt: skip
     layout = {
@@ -173,6 +175,11 @@ def _part(part: str, shown: list[Trial]) -> dict:
         "hovertext": [_said(PARTS[part], t, v) for t, v in zip(shown, values, strict=True)],
         "textposition": "none", "marker": {"color": _part_colour(part), "line": {"width": 0}},
     }  # fmt: skip
+
+
+def _whole(trial: Trial) -> str:
+    hidden = f"<br>hidden, one part behind another: {figure(trial.ms_hidden)} ms" if trial.ms_hidden else ""
+    return _said("whole step", trial, trial.step_ms) + hidden
 
 
 def _said(what: str, trial: Trial, value) -> str:

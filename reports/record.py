@@ -43,6 +43,8 @@ class Trial:
     threads: Number = None
     isa: Text = None
     pinning: Text = None
+    wait_policy: Text = None
+    micro_batches: Number = None
     store_format: Text = None
     attend_with: Text = None
     kl: Number = None
@@ -66,6 +68,9 @@ class Trial:
     ms_cpu_attend: Number = None
     ms_gpu_attend: Number = None
     ms_launch: Number = None
+    ms_gpu_retrieve: Number = None
+    ms_gpu_sample: Number = None
+    ms_hidden: Number = None
     gpu_memory_bytes: Number = None
     host_memory_bytes: Number = None
     index_bytes: Number = None

@@ -18,9 +18,10 @@ def build_tables(
     isa: str = "auto",
     pinning: str = "none",
 ) -> None:
-    largest = int(codes.int().max()) if codes.numel() else 0
-    expect(largest < 1 << K, "codes", f"codes below 2^K = {1 << K}", largest)
-    ordered, order = codes.int().sort(dim=-1, stable=True)
-    ids.copy_(order)
     buckets = torch.arange((1 << K) + 1, dtype=torch.int32, device=codes.device)
-    offsets.copy_(torch.searchsorted(ordered, buckets.expand_as(offsets).contiguous()))
+    for row, part in enumerate(codes):  # sorting takes many times the codes' memory
+        ordered, order = part.int().sort(dim=-1, stable=True)
+        largest = int(ordered.max()) if ordered.numel() else 0
+        expect(largest < 1 << K, "codes", f"codes below 2^K = {1 << K}", largest)
+        ids[row] = order
+        offsets[row] = torch.searchsorted(ordered, buckets.expand_as(offsets[row]).contiguous())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from truffle.kernels.checks import TensorSpec, expect
-from truffle.kernels.contract import Arguments, Case, OpContract
+from truffle.kernels.contract import Arguments, Case, OpContract, differs
 
-RELATIVE_RMS = {"float32": 1e-5, "bfloat16": 1e-2}
+RELATIVE_RMS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 def arguments(case: Case) -> Arguments:
@@ -35,18 +35,6 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     expect(H % Hkv == 0, "keys", f"a key/value head count that divides H = {H}", Hkv)
 
 
-def compare(got: Arguments, want: Arguments) -> str | None:
-    tolerance = RELATIVE_RMS[str(want["q"].dtype).removeprefix("torch.")]
-    for name in ("out", "lse"):
-        finite = torch.isfinite(want[name])
-        if not torch.equal(torch.isfinite(got[name]), finite):
-            return f"{name} is not finite where the reference is, or the reverse"
-        error = (got[name] - want[name])[finite].norm() / want[name][finite].norm().clamp_min(1e-30)
-        if error > tolerance:
-            return f"{name} differs by {error:.2e} (relative RMS), tolerance {tolerance:.0e}"
-    return None
-
-
 def bytes_moved(arguments: Arguments) -> int:
     keys = arguments["keys"]
     return 2 * int(arguments["lengths"].sum()) * keys.shape[1] * keys.shape[3] * keys.element_size()
@@ -69,7 +57,7 @@ CONTRACT = OpContract(
     },
     arguments=arguments,
     check=check,
-    compare=compare,
+    compare=lambda got, want: differs(got, want, ("out", "lse"), RELATIVE_RMS[want["q"].dtype]),
     bytes_moved=bytes_moved,
     cases=(
         Case("one_key", {"B": 1, "H": 1, "Hkv": 1, "d": 64, "lengths": [1]}),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from truffle.kernels.checks import TensorSpec
-from truffle.kernels.contract import Arguments, Case, OpContract
+from truffle.kernels.contract import Arguments, Case, OpContract, differs
 
-RELATIVE_RMS = 1e-5
+# Triton's interpreter cuts bfloat16 off where a card rounds.
+RELATIVE_RMS = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
 
 
 def arguments(case: Case) -> Arguments:
@@ -19,19 +20,13 @@ def arguments(case: Case) -> Arguments:
     if s.get("empty"):
         outs[0], lses[0] = 0.0, -torch.inf
         outs[:, 0, 0], lses[:, 0, 0] = 0.0, -torch.inf
-    out = torch.full((B, H, d), torch.nan)
+    out = torch.full((B, H, d), torch.nan, dtype=getattr(torch, s.get("dtype", "float32")))
     return {"outs": outs, "lses": lses, "out": out, "lse": torch.full((B, H), torch.nan)}
 
 
 def compare(got: Arguments, want: Arguments) -> str | None:
-    for name in ("out", "lse"):
-        finite = torch.isfinite(want[name])
-        if not torch.equal(torch.isfinite(got[name]), finite):
-            return f"{name} is not finite where the reference is, or the reverse"
-        error = (got[name] - want[name])[finite].norm() / want[name][finite].norm().clamp_min(1e-30)
-        if error > RELATIVE_RMS:
-            return f"{name} differs by {error:.2e} (relative RMS), tolerance {RELATIVE_RMS:.0e}"
-    return None
+    rounded = differs(got, want, ("out",), RELATIVE_RMS[want["out"].dtype])
+    return rounded or differs(got, want, ("lse",), RELATIVE_RMS[torch.float32])
 
 
 def bytes_moved(arguments: Arguments) -> int:
@@ -43,11 +38,12 @@ CONTRACT = OpContract(
     formula="""lse = ln sum_p exp(lses[p]);  out = sum_p exp(lses[p] - lse) outs[p]
 
     Natural logarithm. Parts with lse = -inf are empty; where all are, out = 0 and lse = -inf.
+    Computed in float32; `out` is rounded once to what it is.
     """,
     tensors={
         "outs": TensorSpec("P B H d", ("float32",)),
         "lses": TensorSpec("P B H", ("float32",)),
-        "out": TensorSpec("B H d", ("float32",), output=True),
+        "out": TensorSpec("B H d", ("float32", "bfloat16"), output=True),
         "lse": TensorSpec("B H", ("float32",), output=True),
     },
     arguments=arguments,
@@ -59,6 +55,7 @@ CONTRACT = OpContract(
         Case("one", {"P": 1, "B": 1, "H": 1, "d": 80}, seed=1),
         Case("empty", {"P": 3, "B": 2, "H": 3, "d": 64, "empty": True}, seed=2),
         Case("many", {"P": 37, "B": 1, "H": 2, "d": 64, "empty": True}, seed=4),
+        Case("rounded", {"P": 2, "B": 2, "H": 4, "d": 128, "dtype": "bfloat16"}, seed=5),
         Case("far_apart", {"P": 2, "B": 1, "H": 4, "d": 128, "spread": 200.0}, seed=3),
     ),
 )

@@ -63,5 +63,5 @@ def merge_kernel(
         b_sum = b_sum * b_shrink + tl.sum(b_weight[:, None] * b_part, 0)
         b_max = b_new
     b_divisor = tl.where(b_total > 0, b_total, 1.0)
-    tl.store(p_out + row * D + o_d, b_sum / b_divisor, mask=o_d < D)
+    tl.store(p_out + row * D + o_d, (b_sum / b_divisor).to(p_out.dtype.element_ty), mask=o_d < D)
     tl.store(p_lse + row, tl.where(b_total > 0, b_max + tl.log(b_divisor), -float("inf")))

@@ -65,8 +65,9 @@ def _tables(law: InclusionLaw, device: torch.device) -> torch.Tensor:
     return _kept(law, device) if isinstance(law, CollisionLaw) else torch.tensor(law.tables, device=device)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache
 def _kept(law: CollisionLaw, device: torch.device) -> torch.Tensor:
+    """Never freed: a CUDA graph may hold its address."""
     return torch.tensor(law.tables, device=device)
 
 

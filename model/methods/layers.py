@@ -9,6 +9,7 @@ from truffle.model.methods.base import LayerCache
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
+from truffle.model.methods.resident import ResidentLayer
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
@@ -26,6 +27,6 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     if isinstance(p, LshParameters):
         selector = LshSelector(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)
-        kind = FusedLayer if config.fused else SampledLayer
+        kind = FusedLayer if config.fused else ResidentLayer if config.resident else SampledLayer
         return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
     return StreamingLayer(p, ops)

@@ -15,7 +15,7 @@ from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
 from truffle.model.methods.probes import probes_of
-from truffle.model.methods.sampled import Selection
+from truffle.model.methods.selection import Selection
 from truffle.model.operations import Operations
 
 
@@ -50,12 +50,14 @@ class LshSelector:
         self._planes = torch.from_numpy(planes.copy())
         self._probes = probes_of(p, ops)
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
+        self._stacked: dict[range, torch.Tensor] = {}  # by requests that are asked for together
         self.tables: dict[int, list[Segment]] = {}
 
     def add(self, request: int, keys: torch.Tensor) -> Callable[[], None]:
         if request not in self._centers:
             mean = keys.mean(dim=1, dtype=torch.float32) if self._p.centred else torch.zeros_like(keys[:, 0]).float()
             self._centers[request], self.tables[request] = mean, []
+            self._stacked = {}
         codes = [self._hashed(part, self._centers[request]) for part in keys.split(SEGMENT_TOKENS, dim=1)]
         return partial(self._index, self.tables[request], codes)
 
@@ -66,6 +68,8 @@ class LshSelector:
             self._merge_equals(segments)
 
     def _fetched(self, codes: torch.Tensor) -> torch.Tensor:
+        if self._ops.home.type != "cpu":  # where they were made
+            return codes
         here = allocate(codes.shape, codes.dtype, **self._ops.team)
         self._ops.courier.carry(codes, here)
         return here
@@ -102,17 +106,24 @@ class LshSelector:
         self._probes.ask(q, self._planes, question)
 
     def probed(self, question: torch.Tensor, requests: range) -> Probed:
-        """Where the keys are looked for that a question on the host asks for; at least one request has keys."""
+        """Where the keys are looked for that a question at home asks for; at least one request has keys."""
         find, query_codes, law = self._probes.answer(question)
-        none = torch.zeros_like(next(iter(self._centers.values())))  # a short request: nothing sealed, nothing sampled
-        center = torch.stack([self._centers.get(request, none) for request in requests]).cpu()
-        return Probed(find, [self.tables.get(request, []) for request in requests], query_codes, center, law)
+        tables = [self.tables.get(request, []) for request in requests]
+        return Probed(find, tables, query_codes, self._center(requests), law)
+
+    def _center(self, requests: range) -> torch.Tensor:
+        """[b, Hkv, d] at home, where it stays until requests come or go."""
+        if requests not in self._stacked:
+            none = torch.zeros_like(next(iter(self._centers.values())))  # a short one: nothing sealed, nothing sampled
+            stacked = torch.stack([self._centers.get(request, none) for request in requests])
+            self._stacked[requests] = stacked.to(self._ops.home)
+        return self._stacked[requests]
 
     def choose(
         self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int
     ) -> tuple[Callable[[], None], Selection]:
         probed = self.probed(question, requests)
-        ids = torch.empty(len(count), capacity, dtype=torch.int32)
+        ids = torch.empty(len(count), capacity, dtype=torch.int32, device=count.device)
         retrieve = self._ops.repeated(
             "retrieve", probed.tables, probed.query_codes, ids, count, min_hits=self._p.min_hits
         )
@@ -125,7 +136,7 @@ class LshSelector:
 
     def twin(self) -> LshSelector:
         other = copy.copy(self)
-        other._centers = dict(self._centers)
+        other._centers, other._stacked = dict(self._centers), {}
         other.tables = {request: list(segments) for request, segments in self.tables.items()}
         return other
 
@@ -133,6 +144,7 @@ class LshSelector:
         kept = [request for request in requests if request in self._centers]
         self._centers = {requests.index(request): self._centers[request] for request in kept}
         self.tables = {requests.index(request): self.tables[request] for request in kept}
+        self._stacked = {}
 
     @property
     def memory_bytes(self) -> int:
@@ -142,7 +154,7 @@ class LshSelector:
 def segment_codes(segment: Segment) -> torch.Tensor:
     """The codes [Hkv, L, n] uint16 that a segment was built from."""
     sizes = segment.offsets.diff(dim=-1).long()
-    codes = torch.arange(sizes.shape[-1], dtype=torch.int32).repeat(sizes[..., 0].numel())
+    codes = torch.arange(sizes.shape[-1], dtype=torch.int32, device=sizes.device).repeat(sizes[..., 0].numel())
     ordered = codes.repeat_interleave(sizes.flatten()).view(segment.ids.shape)
     unordered = torch.empty_like(ordered).scatter_(2, segment.ids.long(), ordered)
     return unordered.to(torch.uint16)

@@ -30,9 +30,16 @@ def rates(threads: int, scale: float = 1e9) -> HostRates:
     )
 
 
-def space(memory_gib: float = 256, workload: str = "llama-3.1-8b@96k", gpu: str = "4090") -> Space:
+def space(
+    memory_gib: float = 256,
+    workload: str = "llama-3.1-8b@96k",
+    gpu: str = "4090",
+    vram_limit_gib: float | None = None,
+    present: bool = False,
+) -> Space:
     host = Host("test CPU", 4, int(memory_gib * 2**30), (rates(1), rates(2), rates(4)), "scalar", True, "made up")
-    target = Target(profiles.load(gpu), False, host, ())
+    limit = None if vram_limit_gib is None else int(vram_limit_gib * 2**30)
+    target = Target(None if gpu == "none" else profiles.load(gpu), present, host, (), limit)
     return Space(parse_workload(workload), target, (1, 2, 4), seed=0)
 
 

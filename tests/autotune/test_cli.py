@@ -51,6 +51,12 @@ def test_profiles_lists_the_cards(capsys):
         (["--gpu", "4090", "--accuracy-steps", "1"], "accuracy_steps: expected a number of at least 2"),
         (["--gpu", "4090", "--max-kl", "-1"], "max_kl: expected at least 0"),
         (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
+        (["--gpu", "4090", "--vram-limit", "24"], "vram_limit: expected a size such as 24GiB, got '24'"),
+        (["--gpu", "4090", "--vram-limit", "12GiB"], "vram_limit: expected room for 15.0 GiB of weights, got 12.0 GiB"),
+        (
+            ["--gpu", "none", "--vram-limit", "24GiB"],
+            "vram_limit: expected a card to hold to it (--gpu NAME), got no GPU",
+        ),
         (["--gpu", "4090", "--resume", "--out", "nowhere"], "expected a study in nowhere"),
         (["--gpu", "4090", "--model", "nowhere"], "model: expected 'smollm2'"),
     ],
@@ -69,7 +75,10 @@ def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gpu", "4090", "--trails", "3"], "unrecognized arguments: --trails 3; known: --gpu, --workload"),
+        (
+            ["--gpu", "4090", "--trails", "3"],
+            "unrecognized arguments: --trails 3; known: --gpu, --vram-limit, --workload",
+        ),
         (["--trials", "x"], "argument --trials: invalid int value: 'x'; known: "),
         (["profiles", "--gpu"], "unrecognized arguments: --gpu; known: --json"),
     ],
@@ -90,13 +99,19 @@ def test_a_dry_run_says_what_would_be_tried_and_writes_nothing(capsys, tmp_path,
     printed = capsys.readouterr().out
     assert "default lsh (10, 150): " in printed
     assert "exact, all on the GPU: no: needs 28.9 GB" in printed
+    assert "one or two halves" in " ".join(printed.split())
+    assert main(["--gpu", "4090", "--dry-run", "--vram-limit", "20GiB"]) == 0
+    printed = capsys.readouterr().out
+    assert "on rtx-4090 held to 20.0 GiB with" in printed
+    assert "exact, all on the GPU: no: needs 28.9 GB of the GPU's usable 19.3 GB" in printed
     assert list(tmp_path.iterdir()) == []
 
 
 def test_killed_resumed_and_explained(tmp_path, capsys):
     """One real run, killed without warning after its first trials, gone on with, and shown."""
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "truffle.autotune", "--gpu", "4090", "--out", str(out), *QUICK]
+    command = [sys.executable, "-m", "truffle.autotune", "--gpu", "4090", "--vram-limit", "20GiB", "--out", str(out)]
+    command += QUICK
     killed = subprocess.Popen([*command, "--trials", "50"], stderr=subprocess.PIPE, text=True)
     assert killed.stderr
     finished = 0
@@ -108,16 +123,21 @@ def test_killed_resumed_and_explained(tmp_path, capsys):
     killed.wait()
     time.sleep(0.1)
     assert not (out / "tuned.json").exists()
-    assert main(["--gpu", "4090", "--out", str(out), *QUICK, "--trials", "3", "--resume"]) == 0
+    resume = ["--out", str(out), *QUICK, "--trials", "3", "--resume"]
+    assert main(["--gpu", "4090", "--vram-limit", "22GiB", *resume]) == 2
+    assert "made with vram_limit_bytes 21474836480" in capsys.readouterr().err
+    assert main(["--gpu", "4090", "--vram-limit", "20GiB", *resume]) == 0
     study = json.loads((out / "study.json").read_text())
     assert sum(trial["status"] == "complete" and trial["origin"] != "baseline" for trial in study["trials"]) == 3
     config = tuned.load(out / "tuned.json")
     assert config.hardware.profile == "rtx-4090"
     assert config.hardware.kind == "estimated"
+    assert config.hardware.vram_limit_bytes == 20 * 2**30
+    assert "--vram-limit 20GiB" in (out / "command.txt").read_text()
     assert {"report.html", "report.md", "trials.csv", "command.txt", "study.journal"} <= {p.name for p in out.iterdir()}
     assert study["answer"]["headline"] in (out / "report.md").read_text().replace("\\", "")
     capsys.readouterr()
     assert main(["show", str(out / "tuned.json")]) == 0
-    assert "rtx-4090" in capsys.readouterr().out
+    assert "rtx-4090 held to 20.0 GiB" in " ".join(capsys.readouterr().out.split())
     assert main(["--gpu", "4090", "--out", str(out), *QUICK]) == 2
     assert "--resume" in capsys.readouterr().err

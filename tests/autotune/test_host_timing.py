@@ -6,6 +6,7 @@ import torch
 
 from truffle.autotune import host_timing
 from truffle.autotune.host_timing import HostTimer
+from truffle.bench.timing import sequence_s
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.quantise import as_stored
 from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
@@ -30,15 +31,53 @@ def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
     assert not torch.equal(held["int8"].segments[0].ids.int(), held["bfloat16"].segments[0].ids.int())
 
 
+def test_layers_are_timed_as_their_threads_wait_and_after_a_pause(monkeypatch):
+    policies, pauses, sequence_s = [], [], host_timing.sequence_s
+
+    def watched(calls, pause_s, seconds):
+        pauses.append((policies[-1], pause_s))
+        return sequence_s(calls, pause_s, seconds)
+
+    monkeypatch.setattr("truffle.autotune.host_timing.layers_beyond_cache", lambda memory_bytes: 1)
+    monkeypatch.setattr(host_timing, "sequence_s", watched)
+    monkeypatch.setattr(host_timing, "set_wait_policy", policies.append)
+    timer = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0)
+    for policy, pause_s in (("spin", 1e-5), ("park", 0.0)):
+        config = DecodeConfig(parameters=LshParameters(K=6, L=20), execution=Execution(wait_policy=policy))
+        timer.measure(config, threads=1, pause_s=pause_s, seconds=0.01)
+    assert pauses == [("spin", 1e-5), ("park", 0.0)]
+
+
+def test_a_sequence_is_timed_behind_its_pauses_only(monkeypatch):
+    """On a clock that goes on by a second with every look, and by ten with every call."""
+    now = [0.0]
+
+    def look():
+        now[0] += 1.0
+        return now[0]
+
+    def call():
+        now[0] += 10.0
+
+    monkeypatch.setattr("truffle.bench.timing.time.perf_counter", look)
+    order = []
+    calls = {name: lambda name=name: (order.append((name, now[0])), call()) for name in ("retrieve", "sparse_attend")}
+    samples = sequence_s(calls, pause_s=100.0, seconds=1000.0, min_rounds=1)
+    assert set(samples["retrieve"]) == set(samples["sparse_attend"]) == {11.0}
+    assert [name for name, _ in order[:4]] == ["retrieve", "sparse_attend"] * 2
+    assert order[2][1] - order[1][1] >= 110.0, "a pause before each round"
+    assert order[1][1] - order[0][1] < 20.0, "none within it"
+
+
 def test_probing_and_the_fused_operation_are_timed_as_configured(monkeypatch):
     monkeypatch.setattr("truffle.autotune.host_timing.layers_beyond_cache", lambda memory_bytes: 1)
-    timed, interleaved_s = [], host_timing.interleaved_s
+    timed, sequence_s = [], host_timing.sequence_s
 
-    def watched(calls, seconds):
+    def watched(calls, pause_s, seconds):
         timed.append(tuple(calls))
-        return interleaved_s(calls, seconds)
+        return sequence_s(calls, pause_s, seconds)
 
-    monkeypatch.setattr(host_timing, "interleaved_s", watched)
+    monkeypatch.setattr(host_timing, "sequence_s", watched)
     timer, fractions = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0), []
     for probing, fused in (("none", False), ("ball 1", True), ("directed 16", False), ("directed 16", True)):
         config = DecodeConfig(

@@ -20,6 +20,9 @@ from truffle.model.weights import random_weights
 
 SHAPE = ModelShape(layers=4, hidden=64, intermediate=96, heads=4, kv_heads=2, head_dim=32, vocabulary=101)
 LSH = DecodeConfig(parameters=LshParameters(K=6, L=20, dense_layers=(0, 2), seal_tokens=64))
+RESIDENT = DecodeConfig(
+    parameters=LSH.parameters, implementations={"retrieve": "gpu_triton", "sparse_attend": "gpu_triton"}
+)
 MIDDLE = 600 - 4 - 64
 HOST_PARTS = ("link_us", "store_us", "tables_us", "rest_us")
 
@@ -84,6 +87,7 @@ def test_a_record_compares_medians(workload, tmp_path):
         (LSH, 0, "layers: expected 1 to 4, got 0"),
         (LSH, 5, "layers: expected 1 to 4, got 5"),
         (LSH, 1, "layers: expected one at least that is not dense"),
+        (RESIDENT, None, "implementations: expected tables on the host"),
     ],
 )
 def test_what_has_no_tables_to_time_is_refused(workload, config, layers, message):

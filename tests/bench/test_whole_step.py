@@ -113,6 +113,16 @@ def test_static_parts_are_weights_and_exact_slots():
     assert static_bytes(shape, config, 98_304) == shape.parameters * 2 + dense + slots
 
 
+def test_stores_and_tables_that_reside_on_the_gpu_are_static_parts():
+    there = {"retrieve": "gpu_triton", "sparse_attend": "gpu_triton"}
+    shape, p = SHAPES["llama-3.1-8b"], LshParameters()
+    configs = [DecodeConfig(parameters=p, implementations=named) for named in ({}, there)]
+    host, resident = (static_bytes(shape, config, 98_304) for config in configs)
+    rows = 98_304 - 4 - 64
+    index = 8 * 150 * (2 * rows + 2 * 4 * 1025)  # two segments
+    assert resident - host == 30 * (rows * 8 * 512 + index)
+
+
 @pytest.mark.gpu
 def test_a_limit_holds():
     from truffle.bench.vram import limit_vram

@@ -10,7 +10,8 @@ from truffle.kernels.retrieve.contract import build_segments
 from truffle.model.config import DecodeConfig, LshParameters, Probing, StreamingParameters
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.lsh import LshSelector, segment_codes
-from truffle.model.methods.sampled import SampledLayer, Selection
+from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.selection import Selection
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 

@@ -13,6 +13,7 @@ from truffle.reports.labels import label_sides, short_name
 from truffle.reports.maps import k_l_maps
 from truffle.reports.plots import pareto, step_times
 from truffle.reports.record import Study, Trial, parse
+from truffle.reports.render import TEMPLATES
 from truffle.reports.tables import trials_table
 
 
@@ -103,6 +104,18 @@ def test_step_times_stack_to_the_recorded_parts(record):
     assert max(link["x"]) == recorded[0]["ms_link"]
     assert drawn["data"][-1]["x"][0] == recorded[17]["step_ms"]
     assert len(drawn["layout"]["yaxis"]["ticktext"]) == len(link["x"])
+
+
+def test_what_a_step_hides_is_said_of_the_whole_step(record):
+    record["trials"][17] |= {"ms_hidden": 4.25, "ms_gpu_sample": 2.5}
+    drawn = step_times(parse(record))
+    said = drawn["data"][-1]["hovertext"]
+    assert [("hidden, one part behind another: 4.25 ms" in words) for words in said] == [True] + [False] * (
+        len(said) - 1
+    )
+    assert ("sampled keys on the GPU", "--part-gpu-sample") in drawn["legend"]
+    colours = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    assert all(colours.count(f"{colour}:") == 2 for _, colour in drawn["legend"]), "one for light, one for dark"
 
 
 def test_no_parts_no_bars(fruitless):

@@ -37,6 +37,19 @@ def test_markdown_holds_together(record):
     assert len(lines) < 100
 
 
+def test_a_limit_on_the_card_and_how_the_host_waits_are_said(record):
+    before = markdown(parse(record))
+    assert "held to" not in before
+    assert "wait policy" not in before
+    record["gpu"]["vram_limit_bytes"] = 20 * 2**30
+    record["trials"][17] |= {"wait_policy": "spin", "micro_batches": 2}
+    text = markdown(parse(record))
+    assert "96k on NVIDIA GeForce RTX 4090 held to 20.0 GiB. Throughput:" in text
+    assert "- GPU: NVIDIA GeForce RTX 4090 (profile rtx-4090) held to 20.0 GiB, not in this machine" in text
+    assert "wait policy spin" in text
+    assert "micro batches 2" in text
+
+
 def test_dense_answer_states_its_speed_and_the_rival(record):
     record["answer"]["trial"] = None
     text = markdown(parse(record))

@@ -1,0 +1,44 @@
+"""What a study's record says of the run itself: its command, limits and budgets, and how it ended."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from truffle.autotune.options import resolved_command
+from truffle.autotune.target import Target
+from truffle.bench.accuracy import Setting
+from truffle.bench.text import SOURCE
+from truffle.bench.workloads import Workload
+from truffle.model.tuned import Study
+
+
+def facts(
+    arguments: argparse.Namespace,
+    setting: Setting,
+    max_kl: float | None,
+    summary: Study,
+    workload: Workload,
+    target: Target,
+) -> dict[str, Any]:
+    """Entries that only the command line knows, for outputs.study_record."""
+    return {
+        "command": arguments.command_line,
+        "resolved_command": resolved_command(arguments, target),
+        "accuracy_model": {
+            "id": arguments.model,
+            "context": setting.context,
+            "samples": setting.samples,
+            "steps": setting.steps,
+            "proxy": (arguments.model, setting.context) != (workload.model, workload.context),
+            "text": SOURCE,
+        },
+        "limit": {
+            "max_kl": max_kl,
+            "source": "--max-kl" if arguments.max_kl is not None else "the paper default's own KL in this run",
+        },
+        "budget": {"trials": arguments.trials, "timeout_s": arguments.timeout},
+        "seconds": summary.seconds,
+        "stop_reason": summary.stop_reason,
+        "complete": summary.complete,
+    }

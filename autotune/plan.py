@@ -1,0 +1,32 @@
+"""Says what a run would try, for --dry-run."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from truffle.autotune import baselines
+from truffle.autotune.baselines import Baseline
+from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.space import Space
+
+
+def print_plan(space: Space, ways: list[Baseline]) -> None:
+    """The exact ways, and of the first points whether they fit."""
+    console, target = Console(highlight=False), space.target
+    console.print(f"workload {space.workload.id} on {target.card} with {target.host.name}")
+    for way in ways:
+        rate = f"{way.tokens_per_s:.3g} tokens/s at batch {way.batch_size}" if way.fits else f"no: {way.reason}"
+        console.print(f"  exact, {way.name}: {rate}")
+    fastest = baselines.fastest(ways)
+    console.print(f"fastest exact: {fastest.name if fastest else 'none'}; first points:")
+    for origin, point in space.first_points():
+        config = space.config(point)
+        needed = memory(space.workload.shape, config, space.workload.context, target.gpu is not None)
+        problem = does_not_fit(needed, target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)"
+        console.print(f"  {origin} lsh ({point['K']}, {point['L']}): {problem}")
+    halves = ", the batch in one or two halves" if target.gpu and space.most_batch > 1 else ""
+    on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
+    console.print(
+        f"then the sampler: K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
+        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}; nothing was measured or written"
+    )

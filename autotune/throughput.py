@@ -1,0 +1,94 @@
+"""Measures the throughput of a point: the workload on the target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from truffle.autotune import gpu_sampling, overlap
+from truffle.autotune.cost_model import StepTime
+from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
+from truffle.autotune.memory import samples_on_gpu
+from truffle.autotune.target import Target
+from truffle.autotune.whole_layers import WholeLayers
+from truffle.bench import bandwidth
+from truffle.bench.calibration import expected_fraction
+from truffle.bench.workloads import Workload
+from truffle.kernels import hardware
+from truffle.model.config import DecodeConfig, LshParameters
+
+
+class ThroughputMeter:
+    """Throughput of the workload on the target.
+
+    Where the target's card is here, whole steps are run on it; where there is none, a few layers of each kind are run
+    on the machine itself and scaled. Otherwise the CPU's part is measured here on one layer, carried over to another
+    host by the ratio of gather rates where one is given, and the rest of the step is estimated from the card's profile,
+    as is what overlaps; all of a step that samples on the GPU is.
+
+    Attributes:
+        whole_layers: runs layers on the target itself; None where that is not this machine.
+    """
+
+    def __init__(self, workload: Workload, target: Target, threads: int, seed: int) -> None:
+        self._workload, self._target, self._threads = workload, target, threads
+        self._timer = HostTimer(workload, threads, seed)
+        self._gather_here: dict[int, float] = {}
+        self.whole_layers = WholeLayers(workload, target, threads) if target.is_here else None
+
+    def measure(self, config: DecodeConfig, seconds: float = SECONDS) -> dict[str, Any]:
+        """Figures of a record: tokens a second with interval, kind, and the parts of a step."""
+        if self.whole_layers:
+            return self.whole_layers.run(config)
+        return self._sampled_on_gpu(config) if samples_on_gpu(config) else self._answered(config, seconds)
+
+    def _sampled_on_gpu(self, config: DecodeConfig) -> dict[str, Any]:
+        shape, gpu, p = self._workload.shape, self._target.gpu, config.parameters
+        assert gpu is not None
+        assert isinstance(p, LshParameters)
+        step = gpu_sampling.step_time(shape, config, self._workload.context, gpu)
+        return _estimate(step, step.total, step.total, config.execution.batch_size, expected_fraction(p))
+
+    def _answered(self, config: DecodeConfig, seconds: float) -> dict[str, Any]:
+        shape, gpu, execution = self._workload.shape, self._target.gpu, config.execution
+        assert gpu is not None
+        largest = execution.model_copy(update={"batch_size": overlap.lane_sizes(execution)[-1]})
+        threads = min(execution.threads, self._threads)
+        pause_s = overlap.pause_seconds(shape, config, gpu)
+        layer = self._timer.measure(config.model_copy(update={"execution": largest}), threads, pause_s, seconds)
+        ratio = self._host_ratio(threads, execution.threads)
+        step, fastest, slowest = (
+            overlap.step_time(shape, config, self._workload.context, gpu, ratio * retrieve_s, ratio * attend_s)
+            for retrieve_s, attend_s in _median_and_bounds(layer)
+        )
+        return _estimate(step, fastest.total, slowest.total, execution.batch_size, layer.sampled_fraction)
+
+    def _host_ratio(self, threads_here: int, threads_there: int) -> float:
+        """Time on the target's host over time here, by what both gather in 512-byte rows."""
+        if self._target.host.here:
+            return 1.0
+        if threads_here not in self._gather_here:
+            here = hardware.detect()
+            buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
+            self._gather_here[threads_here] = bandwidth.host_rates(threads_here, buffer, 2.0).gather_512_bytes_per_s.p50
+        return self._gather_here[threads_here] / self._target.host.rate(threads_there).gather_512_bytes_per_s.p50
+
+
+def _median_and_bounds(layer: LayerTime) -> list[tuple[float, float]]:
+    """Both parts as measured, and scaled to the bounds of their sum."""
+    total = layer.retrieve_s + layer.attend_s
+    scales = (1.0, *(bound / total for bound in layer.total_ci95_s))
+    return [(scale * layer.retrieve_s, scale * layer.attend_s) for scale in scales]
+
+
+def _estimate(
+    step: StepTime, fastest_s: float, slowest_s: float, batch: int, sampled_fraction: float
+) -> dict[str, Any]:
+    return {
+        "tokens_per_s": batch / step.total,
+        "tokens_per_s_low": batch / slowest_s,
+        "tokens_per_s_high": batch / fastest_s,
+        "throughput_kind": "estimated",
+        "step_ms": step.total * 1e3,
+        "sampled_fraction": sampled_fraction,
+        **step.milliseconds(),
+    }

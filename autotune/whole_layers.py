@@ -1,0 +1,81 @@
+"""Runs a workload's layers on this machine: all of them on a card, on the CPU a few of each kind, scaled."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from truffle.autotune.baselines import Baseline
+from truffle.autotune.memory import WEIGHT_BYTES, gpu_shortage, memory
+from truffle.autotune.target import Target
+from truffle.bench import decode, whole_step
+from truffle.bench.vram import limit_vram
+from truffle.bench.workloads import Workload
+from truffle.model.config import DecodeConfig, DenseParameters, Execution
+
+STEPS = 20
+NO_MEMORY = "the GPU's memory did not last when it was run"
+
+
+class WholeLayers:
+    """Times steps on the target, this machine.
+
+    Where the target's card is held to a limit, so is this process from now on. All that a step needs of the card is
+    built there; sampled layers share only what they have on the host.
+    """
+
+    def __init__(self, workload: Workload, target: Target, threads: int) -> None:
+        """Raises ArgumentError where the limit leaves no room for the weights."""
+        self._workload, self._target, self._threads = workload, target, threads
+        if target.vram_limit_bytes is not None:
+            there = torch.cuda.mem_get_info()[1]  # a profile may say a little more
+            limit_vram(min(target.vram_limit_bytes, there), workload.shape.parameters * WEIGHT_BYTES)
+
+    def run(self, config: DecodeConfig) -> dict[str, Any]:
+        """Figures of a record.
+
+        Raises:
+            RuntimeError: the whole model does not fit the card, counted beforehand or as it is built.
+        """
+        torch.set_num_threads(config.execution.threads)
+        timed = self._on_card(config) if self._target.gpu else self._on_cpu(config)
+        return {
+            "tokens_per_s": timed["tokens_per_s"],
+            "tokens_per_s_low": timed["tokens_per_s_low"],
+            "tokens_per_s_high": timed["tokens_per_s_high"],
+            "throughput_kind": "measured",
+            "step_ms": timed["median_us"] / 1e3,
+            "sampled_fraction": timed["density"],
+        }
+
+    def _on_cpu(self, config: DecodeConfig) -> dict[str, Any]:
+        return decode.time_workload(self._workload, config, STEPS, torch.bfloat16)
+
+    def _on_card(self, config: DecodeConfig) -> dict[str, Any]:
+        shape, context = self._workload.shape, self._workload.context
+        shortage = gpu_shortage(memory(shape, config, context, has_gpu=True), self._target)
+        if shortage:
+            raise RuntimeError(shortage)
+        gc.collect()  # a decoder and its captured parts refer to one another
+        torch.cuda.empty_cache()
+        return whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16)[0]
+
+    def exact(self, way: Baseline) -> Baseline:
+        """An exact way that needs no offloading, run at batches up to its largest, or as far as memory lasts."""
+        assert way.batch_size is not None
+        batches = [batch for batch in (1 << power for power in range(10)) if batch < way.batch_size] + [way.batch_size]
+        best = replace(way, fits=False, reason=NO_MEMORY, tokens_per_s=None, step=None, step_s=None)
+        for batch in batches:
+            execution = Execution(threads=self._threads, batch_size=batch)
+            try:
+                figures = self.run(DecodeConfig(parameters=DenseParameters(), execution=execution))
+            except torch.OutOfMemoryError:
+                break
+            rate = figures["tokens_per_s"]
+            if best.fits and rate <= (best.tokens_per_s or 0.0):
+                break
+            best = replace(way, batch_size=batch, tokens_per_s=rate, step=None, step_s=batch / rate, kind="measured")
+        return best

@@ -1,0 +1,21 @@
+"""rms_norm in plain torch, float32."""
+
+import torch
+
+from truffle.kernels.contract import Needs
+from truffle.kernels.registry import implements
+
+
+@implements("rms_norm", "reference", Needs(device="any"))
+def rms_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    epsilon: float,
+    threads: int = 1,
+    isa: str = "auto",
+    pinning: str = "none",
+) -> None:
+    wide = x.float()
+    out.copy_(wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon) * weight.float())

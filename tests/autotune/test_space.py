@@ -1,0 +1,62 @@
+"""What the sampler is asked for, point by point: only what makes a difference."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from tests.autotune.fakes import space
+from truffle.autotune.record import TrialRecord, describe
+from truffle.model.config import DecodeConfig
+
+
+def drawn(count: int = 300, **options) -> list[tuple[DecodeConfig, dict]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials, there = [study.ask() for _ in range(count)], space(**options)
+    return [(there.suggest(trial), trial.params) for trial in trials]
+
+
+def test_halves_need_a_gpu_and_two_requests():
+    found = drawn()
+    assert {config.execution.micro_batches for config, _ in found} == {1, 2}
+    assert all(("micro_batches" in params) == (config.execution.batch_size > 1) for config, params in found)
+    assert all("micro_batches" not in params for _, params in drawn(gpu="none", memory_gib=64))
+
+
+def test_waiting_and_pinning_need_threads_that_wait():
+    found = drawn()
+    assert {config.execution.wait_policy for config, _ in found} == {"park", "spin"}
+    for config, params in found:
+        assert ("wait_policy" in params) == ("pinning" in params) == (config.execution.threads > 1)
+        assert config.execution.threads > 1 or config.execution.wait_policy == "park"
+
+
+def test_what_samples_on_the_gpu_asks_nothing_of_the_host():
+    found = drawn(gpu="h200")
+    there = [(config, params) for config, params in found if describe(config)["attend_with"] == "gpu"]
+    assert 0 < len(there) < len(found)
+    for config, params in there:
+        assert not {"threads", "pinning", "wait_policy", "micro_batches", "attend_with"} & set(params)
+        assert config.parameters.probing.kind != "directed"
+    assert all("on_gpu" not in params for config, params in found if config.parameters.probing.kind == "directed")
+    assert all("on_gpu" not in params for _, params in drawn(gpu="4090"))
+
+
+@pytest.mark.parametrize("gpu", ["4090", "h200"])
+def test_every_point_comes_back_from_its_record(gpu):
+    there = space(gpu=gpu)
+    for config, _ in drawn(gpu=gpu):
+        kept = TrialRecord.from_dict({"number": 0, "status": "complete", "origin": "search", **describe(config)})
+        assert there.config_of(kept) == config
+
+
+def test_the_first_points_are_asked_whole():
+    """A planned point names every setting that the sampler would otherwise draw."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for gpu in ("4090", "h200", "none"):
+        there = space(gpu=gpu)
+        for _, point in there.first_points():
+            study.enqueue_trial(point)
+            trial = study.ask()
+            assert there.suggest(trial) == there.config(point)
+            assert set(trial.params) == set(point)
