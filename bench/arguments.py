@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 
 from truffle.bench import synthetic
+from truffle.bench.block_arguments import BLOCK
 from truffle.kernels import registry
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.kernels.memory import allocate
@@ -242,6 +243,8 @@ class LayerData:
         Raises:
             KeyError: the operation has no arguments at workload size.
         """
+        if op in BLOCK:
+            return partial(BLOCK[op], self.sizes)
         found = getattr(self, f"{op}_arguments", None)
         if found is None:
             raise KeyError(f"no arguments at workload size for operation {op!r}")

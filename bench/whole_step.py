@@ -113,11 +113,14 @@ def _where(decoder: Decoder, tokens: torch.Tensor) -> tuple[dict[str, Any], list
 
 
 def transfers(decoder: Decoder, step_us: float) -> dict[str, float]:
-    """What a step copies each way, how long that takes by itself, and its share of a step of `step_us`."""
+    """What a step takes each way, how long that takes by itself, and its share of a step of `step_us`.
+
+    Answers are read over the link while they are merged, so their time is that of merging.
+    """
     assert decoder.pipeline is not None
     exchanges = [exchange for lane in decoder.pipeline.lanes for exchange in lane.exchanges.values()]
     to_host_us = _launched_us([exchange.send for exchange in exchanges], decoder.weights.device)
-    to_device_us = _launched_us([exchange.fetch for exchange in exchanges], decoder.weights.device)
+    to_device_us = _launched_us([exchange.merge for exchange in exchanges], decoder.weights.device)
     return {
         "to_host_bytes": sum(exchange.bytes_to_host for exchange in exchanges),
         "to_device_bytes": sum(exchange.bytes_to_device for exchange in exchanges),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -48,7 +50,7 @@ class CapturedScript:
         torch.cuda.synchronize()
         pool, parts = torch.cuda.graph_pool_handle(), program()
         self.graphs: list[torch.cuda.CUDAGraph] = []
-        with torch.cuda.stream(_capture_stream()):
+        with torch.cuda.stream(_capture_stream()), _uncollected():
             while _captured(parts, pool, self.graphs):
                 pass
         torch.cuda.synchronize()
@@ -68,6 +70,18 @@ def rehearse(program: Program) -> None:
         for _ in program():
             pass
     torch.cuda.synchronize()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Garbage may hold other graphs, and the end of one would break off the capture of another."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _captured(parts: Iterator[None], pool: Any, graphs: list[torch.cuda.CUDAGraph]) -> bool:

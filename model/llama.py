@@ -90,7 +90,7 @@ class Decoder:
             turn = self.turn(torch.arange(start, end, device=states.device))
             q, new_keys, new_values = (part.transpose(0, 1) for part in self.project(weights, chunk, turn))
             keys[:, start:end], values[:, start:end] = new_keys, new_values
-            attended = _causal(q.to(states.dtype), keys[:, :end], values[:, :end])
+            attended = _causal(q, keys[:, :end], values[:, :end])
             self.finish(weights, chunk, attended.transpose(0, 1))
         return keys, values
 
@@ -125,38 +125,37 @@ class Decoder:
         self.lengths = [self.lengths[request] for request in requests]
 
     def turn(self, positions: torch.Tensor) -> Turn:
-        """Cosines and signed sines of RoPE at positions [n], [n, 1, d] float32 each."""
-        angles = positions[:, None, None].float() * self._frequencies
-        cos, sin = angles.cos(), angles.sin()
-        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        """Cosines and sines of RoPE at positions [n], [n, d/2] float32 each."""
+        angles = positions[:, None].float() * self._frequencies
+        return angles.cos(), angles.sin()
 
     def project(
-        self, weights: LayerWeights, states: torch.Tensor, turn: Turn
+        self, weights: LayerWeights, states: torch.Tensor, turn: Turn, q: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied.
-
-        q and keys are float32: who takes them rounds them, in a copy that there is anyway.
-        """
-        shape = self.shape
-        stacked = F.linear(rms_norm(states, weights.attention_norm, shape.rms_epsilon), weights.qkv)
-        heads = stacked.unflatten(-1, (-1, shape.head_dim))
-        turned = rotate(heads[:, : shape.heads + shape.kv_heads], turn)
-        return turned[:, : shape.heads], turned[:, shape.heads :], heads[:, shape.heads + shape.kv_heads :]
+        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied; `q` says where q goes."""
+        n, heads, kv_heads, d = len(states), self.shape.heads, self.shape.kv_heads, self.shape.head_dim
+        stacked = F.linear(self._normed(states, weights.attention_norm), weights.qkv).unflatten(-1, (-1, d))
+        q = stacked.new_empty(n, heads, d) if q is None else q
+        keys = stacked.new_empty(n, kv_heads, d)
+        self.ops.rotate_heads(stacked, *turn, q, keys)
+        return q, keys, stacked[:, heads + kv_heads :]
 
     def finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> None:
         """Add output projection and SwiGLU to states [n, hidden], in place; attended [n, H, d] in any dtype."""
         states.addmm_(attended.flatten(1).to(states.dtype), weights.out.T)
-        gate, up = F.linear(rms_norm(states, weights.mlp_norm, self.shape.rms_epsilon), weights.gate_up).chunk(2, -1)
-        states.addmm_(F.silu(gate) * up, weights.down.T)
+        gate_up = F.linear(self._normed(states, weights.mlp_norm), weights.gate_up)
+        gated = gate_up.new_empty(len(states), self.shape.intermediate)
+        self.ops.swiglu(gate_up, gated)
+        states.addmm_(gated, weights.down.T)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Next-token logits, float32 [B, vocabulary], of final states [B, hidden]."""
-        return F.linear(rms_norm(states, self.weights.norm, self.shape.rms_epsilon), self.weights.head).float()
+        return F.linear(self._normed(states, self.weights.norm), self.weights.head).float()
 
-
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """x / rms(x) * weight over the last axis; the statistics in float32."""
-    return F.rms_norm(x, weight.shape, weight, epsilon)
+    def _normed(self, states: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(states)
+        self.ops.rms_norm(states, weight, out, epsilon=self.shape.rms_epsilon)
+        return out
 
 
 def rope_frequencies(shape: ModelShape) -> torch.Tensor:
@@ -172,12 +171,6 @@ def _llama3_scaled(frequencies: torch.Tensor, scaling: Llama3RopeScaling) -> tor
     span = scaling.high_freq_factor - scaling.low_freq_factor
     kept = ((turns - scaling.low_freq_factor) / span).clamp(0.0, 1.0)
     return frequencies * (kept + (1 - kept) / scaling.factor)
-
-
-def rotate(x: torch.Tensor, turn: Turn) -> torch.Tensor:
-    """RoPE on x [n, heads, d], float32; dimension i turns with dimension i + d/2."""
-    cos, sin = turn
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def _causal(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,8 @@ from truffle.model.staging import Courier
 HOST_OPS = ("direct_probes", "retrieve_attend")
 STORE_OPS = ("build_tables", "retrieve", "sparse_attend")
 DEVICE_OPS = ("hash_codes", "dense_attend", "merge_states")
-ALL_OPS = HOST_OPS + STORE_OPS + DEVICE_OPS
+BLOCK_OPS = ("rms_norm", "rotate_heads", "swiglu")  # on what the decoder alone has made: nothing is checked
+ALL_OPS = HOST_OPS + STORE_OPS + DEVICE_OPS + BLOCK_OPS
 
 
 class Operations:
@@ -40,6 +41,9 @@ class Operations:
     retrieve_attend: Callable[..., None]
     dense_attend: Callable[..., None]
     merge_states: Callable[..., None]
+    rms_norm: Callable[..., None]
+    rotate_heads: Callable[..., None]
+    swiglu: Callable[..., None]
 
     def __init__(self, config: DecodeConfig, device: str) -> None:
         """Resolve every operation.
@@ -58,12 +62,13 @@ class Operations:
         self.home = torch.device(device if config.resident else "cpu")
         how = config.execution
         self.team: dict[str, Any] = {"threads": how.threads, "pinning": how.pinning, "device": self.home}
-        places = {HOST_OPS: "cpu", STORE_OPS: self.home.type, DEVICE_OPS: device}
+        places = {HOST_OPS: "cpu", STORE_OPS: self.home.type, DEVICE_OPS: device, BLOCK_OPS: device}
         for op, where in ((op, where) for ops, where in places.items() for op in ops):
             implementation = _found(op, config.implementations.get(op, "auto"), where)
             told = _execution(how, implementation.needs)
             self._taken[op] = implementation, told
-            setattr(self, op, partial(implementation, **told))
+            call = implementation.function if op in BLOCK_OPS else implementation
+            setattr(self, op, partial(call, **told))
             self.names[op] = implementation.name
 
     def repeated(self, op: str, *args: Any, **kwargs: Any) -> Callable[[], None]:

@@ -54,9 +54,9 @@ class Lane:
         states = F.embedding(self._tokens, weights.embedding)  # [b, hidden]
         turn = decoder.turn(self._positions)
         for index, (layer, cache) in enumerate(zip(weights.layers, decoder.caches, strict=True)):
-            q, keys, values = decoder.project(layer, states, turn)
-            if index in self.exchanges:
-                exchange = self.exchanges[index]
+            exchange = self.exchanges.get(index)
+            q, keys, values = decoder.project(layer, states, turn, exchange.query if exchange else None)
+            if exchange:
                 exchange.ask(q)
                 yield
                 exchange.attend_exactly(keys, values)

@@ -22,6 +22,30 @@ def host_twin(there: torch.Tensor) -> torch.Tensor:
     return there if there.device.type == "cpu" else torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
 
 
+def shared(shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """float32 memory of the host that the device reads and writes over the link: as the device sees it, and the host.
+
+    Contents are undefined; on the CPU both are one tensor. For what is small, and touched once: nothing is cached.
+    """
+    if device.type == "cpu":
+        both = torch.empty(shape)
+        return both, both
+    here = torch.empty(shape, pin_memory=True)
+    there = torch.as_tensor(_SeenByDevice(here), device=device)
+    assert there.data_ptr() == here.data_ptr()
+    return there, here
+
+
+class _SeenByDevice:
+    """Pinned memory as torch takes it for a device's, which has it at the same address."""
+
+    def __init__(self, here: torch.Tensor) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": tuple(here.shape), "typestr": "<f4", "data": (here.data_ptr(), False), "version": 2,
+        }  # fmt: skip
+        self._here = here  # lives as long
+
+
 def start_copy(source: torch.Tensor, target: torch.Tensor) -> None:
     """Copy between a tensor and its twin, in the order of the current stream."""
     if source is not target:

@@ -57,7 +57,8 @@ class LayerCache(Protocol):
         ...
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """One whole step: add a token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out float32.
+        """One whole step: add a token a request, keys and values [B, Hkv, d], and attend: q [B, H, d] to out in
+        float32, or rounded once to the model's dtype.
 
         What comes is rounded to the cache's dtype.
         """
@@ -85,5 +86,5 @@ class DeviceLayer(LayerCache, Protocol):
     """A layer in which the host has no part."""
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice) -> torch.Tensor:
-        """Add a token for each of the requests `rows` and attend: q [b, H, d] to out [b, H, d] float32."""
+        """Add a token for each of the requests `rows` and attend: q [b, H, d] to out, as in `decode`."""
         ...

@@ -9,7 +9,7 @@ import torch
 
 from truffle.model.cache import ExactCache
 from truffle.model.operations import Operations
-from truffle.model.staging import Arrival, Mail, host_twin, start_copy
+from truffle.model.staging import Arrival, Mail, shared
 
 
 class Answering(Protocol):
@@ -40,10 +40,11 @@ class Exchange:
 
     Attributes:
         requests: whose attention it is.
-        q, question: as they have arrived on the host, [b, H, d] in the model's dtype and [b, H, ...].
+        query: q [b, H, d] in the model's dtype, on the device.
+        q, question: as they have arrived on the host, [b, H, d] and [b, H, ...].
         out, lse: what the host answers, [b, H, d] and [b, H] float32.
         count: keys that were sampled, [b*H] int32.
-        bytes_to_host, bytes_to_device: copied in a step.
+        bytes_to_host, bytes_to_device: what crosses the link in a step.
     """
 
     def __init__(self, host: Answering, exact: ExactCache, ops: Operations, requests: range, heads: int) -> None:
@@ -53,33 +54,29 @@ class Exchange:
         shape, kind = host.question
         self._asked = Mail(device, {"q": ((b, heads, d), exact.keys.dtype), "question": ((b, heads, *shape), kind)})
         self.q, self.question = self._asked.here["q"], self._asked.here["question"]
-        self._outs = torch.empty(2, b, heads, d, device=device)  # of the exact part, and of the sampled one
-        self._lses = torch.empty(2, b, heads, device=device)
-        self._out, self._lse = self._outs[1], self._lses[1]
-        self.out, self.lse = host_twin(self._out), host_twin(self._lse)
+        self.query = self._asked.there["q"]
+        # Of the exact part, and of the sampled one. Copies would take longer than merging does over the link.
+        self._outs, outs = shared((2, b, heads, d), device)
+        self._lses, lses = shared((2, b, heads), device)
+        self.out, self.lse = outs[1], lses[1]
         self.count = torch.zeros(b * heads, dtype=torch.int32)
         self._call: Callable[[], None] | None = None
 
     def ask(self, q: torch.Tensor) -> None:
         """Send q [b, H, d] and the question to the host."""
-        there = self._asked.there
-        there["q"].copy_(q)
-        self._host.ask(there["q"], there["question"])
+        if q is not self.query:
+            self.query.copy_(q)
+        self._host.ask(self.query, self._asked.there["question"])
         self.send()
 
     def send(self) -> None:
         """Start the question's copy to the host."""
         self._asked.send()
 
-    def fetch(self) -> None:
-        """Start the answer's copy to the device."""
-        start_copy(self.out, self._out)
-        start_copy(self.lse, self._lse)
-
     def attend_exactly(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Add a token a request, keys and values [b, Hkv, d], and attend to the slots of the exact cache."""
         self._exact.append(keys, values, self._rows)
-        self._exact.attend(self._asked.there["q"], self._ops, self._outs[0], self._lses[0], self._rows)
+        self._exact.attend(self.query, self._ops, self._outs[0], self._lses[0], self._rows)
 
     def prepare(self) -> None:
         """Make ready to answer, which may ask the device when the stores have changed."""
@@ -96,9 +93,8 @@ class Exchange:
         self._call = None
 
     def merge(self) -> torch.Tensor:
-        """Attention over both parts, [b, H, d] float32."""
-        self.fetch()
-        out, lse = torch.empty_like(self._outs[0]), torch.empty_like(self._lses[0])
+        """Attention over both parts, [b, H, d] in the model's dtype."""
+        out, lse = torch.empty_like(self.query), torch.empty_like(self._lses[0])
         self._ops.merge_states(self._outs, self._lses, out, lse)
         return out
 

@@ -15,7 +15,7 @@ from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
 from truffle.model.methods.probes import probes_of
-from truffle.model.methods.selection import Selection
+from truffle.model.methods.selector import Selection
 from truffle.model.operations import Operations
 
 

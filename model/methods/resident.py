@@ -9,7 +9,7 @@ import torch
 from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL
 from truffle.model.methods.sealing import SealingLayer
-from truffle.model.methods.selection import distinct_rows
+from truffle.model.methods.selector import distinct_rows
 
 
 class ResidentLayer(SealingLayer):
@@ -47,7 +47,7 @@ class ResidentLayer(SealingLayer):
         if self._longest(requests) == 0:
             return outs[0]
         self._attend_sample(q, question, count.view(-1), requests, outs[1], lses[1])
-        out, lse = torch.empty_like(outs[0]), torch.empty_like(lses[0])
+        out, lse = torch.empty_like(q), torch.empty_like(lses[0])
         self._ops.merge_states(outs, lses, out, lse)
         return out
 

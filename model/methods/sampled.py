@@ -10,7 +10,7 @@ import torch
 from truffle.kernels.store import Store
 from truffle.model.methods.exchange import Exchange
 from truffle.model.methods.sealing import SealingLayer
-from truffle.model.methods.selection import distinct_rows
+from truffle.model.methods.selector import distinct_rows
 
 
 class SampledLayer(SealingLayer):

@@ -11,7 +11,7 @@ from truffle.kernels.store import Store
 from truffle.model.background import Later, at_once
 from truffle.model.cache import ExactCache
 from truffle.model.methods.base import Usage
-from truffle.model.methods.selection import Selector
+from truffle.model.methods.selector import Selector
 from truffle.model.operations import Operations
 from truffle.model.staging import Arrival
 

@@ -29,7 +29,7 @@ def test_interpreted_kernels_agree_with_the_reference():
 
 
 @pytest.mark.skipif(interpreted, reason="an interpreted kernel takes what is not on a GPU")
-@pytest.mark.parametrize("op", ["hash_codes", "retrieve", "sparse_attend", "dense_attend", "merge_states"])
+@pytest.mark.parametrize("op", ["hash_codes", "retrieve", "sparse_attend", "dense_attend", "merge_states", "rms_norm"])
 def test_tensors_that_are_not_on_a_gpu_are_refused(op):
     contract = registry.contract(op)
     importlib.import_module(f"truffle.kernels.{op}.gpu_triton")

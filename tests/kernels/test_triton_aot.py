@@ -14,7 +14,10 @@ from truffle.kernels.dense_attend import gpu_triton as dense_attend
 from truffle.kernels.hash_codes import gpu_triton as hash_codes
 from truffle.kernels.merge_states import gpu_triton as merge_states
 from truffle.kernels.retrieve import gpu_triton as retrieve
+from truffle.kernels.rms_norm import gpu_triton as rms_norm
+from truffle.kernels.rotate_heads import gpu_triton as rotate_heads
 from truffle.kernels.sparse_attend import gpu_triton as sparse_attend
+from truffle.kernels.swiglu import gpu_triton as swiglu
 
 BF16, F32 = torch.bfloat16, torch.float32
 KEYS, QUERIES = 98_304, 32  # tokens of a request: a prompt's keys, and the heads of one decoded token
@@ -72,10 +75,28 @@ def test_dense_attend(capability, dtype, group, d):
     )
 
 
-@pytest.mark.parametrize(("parts", "d"), [(2, 128), (128, 256), (3, 80)])
-def test_merge_states(capability, parts, d):
-    pointers = dict.fromkeys(("p_outs", "p_lses", "p_out", "p_lse"), F32)
+@pytest.mark.parametrize(("parts", "d", "out"), [(2, 128, BF16), (128, 256, F32), (3, 80, F32)])
+def test_merge_states(capability, parts, d, out):
+    pointers = dict.fromkeys(("p_outs", "p_lses", "p_lse"), F32) | {"p_out": out}
     fits(capability, Launch(merge_states.merge_kernel, pointers, merge_states.tiling(parts, d), {}))
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(BF16, 4096), (BF16, 16_384), (F32, 576)])
+def test_rms_norm(capability, dtype, width):
+    pointers = dict.fromkeys(("p_x", "p_weight", "p_out"), dtype)
+    fits(capability, Launch(rms_norm.norm_row, pointers, rms_norm.tiling(width), {"epsilon": "fp32"}))
+
+
+@pytest.mark.parametrize(("dtype", "d"), [(BF16, 128), (F32, 64), (BF16, 80)])
+def test_rotate_heads(capability, dtype, d):
+    pointers = dict.fromkeys(("p_stacked", "p_q", "p_keys"), dtype) | {"p_cos": F32, "p_sin": F32}
+    fits(capability, Launch(rotate_heads.rotate_row, pointers, rotate_heads.tiling(d), {}))
+
+
+@pytest.mark.parametrize("dtype", [BF16, F32])
+def test_swiglu(capability, dtype):
+    pointers = dict.fromkeys(("p_gate_up", "p_out"), dtype)
+    fits(capability, Launch(swiglu.gate_row, pointers, swiglu.tiling(), {}, ("width",)))
 
 
 @pytest.mark.parametrize(("group", "probes", "per_word"), [(4, 1, 4), (3, 11, 2)])

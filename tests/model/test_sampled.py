@@ -11,7 +11,7 @@ from truffle.model.config import DecodeConfig, LshParameters, Probing, Streaming
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.lsh import LshSelector, segment_codes
 from truffle.model.methods.sampled import SampledLayer
-from truffle.model.methods.selection import Selection
+from truffle.model.methods.selector import Selection
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 
