@@ -26,8 +26,8 @@ class Clock:
         if self._cuda:
             torch.cuda.synchronize()
         self._start = self.mark()
-        if self._cuda:
-            self._start.synchronize()
+        while self._cuda and not self._start.query():
+            pass  # who sleeps wakes late
         self._began = time.perf_counter()
 
     def mark(self) -> Any:
@@ -122,9 +122,13 @@ def trace_step(decoder: Decoder, tokens: torch.Tensor) -> list[list[LayerSpans]]
 
 def _spans(lane: Lane) -> list[LayerSpans]:
     parts = lane.script.spans()  # pyright: ignore
+    answers: list[Span] = [exchange.span for exchange in lane.exchanges.values()]  # pyright: ignore
+    befores, besides = parts[::2], parts[1::2]
+    if lane.gate:  # a part that waits has started, but not begun
+        befores[1:] = [(answer[1], part[1]) for answer, part in zip(answers, befores[1:], strict=True)]
     return [
-        LayerSpans(layer, parts[2 * turn], parts[2 * turn + 1], exchange.span, parts[2 * turn + 2])  # pyright: ignore
-        for turn, (layer, exchange) in enumerate(lane.exchanges.items())
+        LayerSpans(layer, befores[turn], besides[turn], answers[turn], befores[turn + 1])
+        for turn, layer in enumerate(lane.exchanges)
     ]
 
 
@@ -137,7 +141,8 @@ def breakdown(steps: list[list[LayerSpans]], weights_us: float | None) -> dict[s
         layer_rest_us: what remains of layer_us: launches, copies, waits, and all small kernels that do not overlap.
         layer_gpu_before_us, layer_gpu_beside_us: the parts of the device.
         layer_arrival_us: from the end of `before` to the start of the answer.
-        layer_launch_us: from the end of the answer to the start of the next part.
+        layer_launch_us: from the end of the answer to the start of the next part; 0 where that was launched before,
+            behind a gate: to notice that it is open is the part's own time.
     """
     layers = [layer for step in steps for layer in step]
     pairs = [(a, b) for step in steps for a, b in itertools.pairwise(step) if b.layer == a.layer + 1]

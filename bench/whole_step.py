@@ -113,14 +113,15 @@ def _where(decoder: Decoder, tokens: torch.Tensor) -> tuple[dict[str, Any], list
 
 
 def transfers(decoder: Decoder, step_us: float) -> dict[str, float]:
-    """What a step takes each way, how long that takes by itself, and its share of a step of `step_us`.
+    """What a step takes each way, how long that takes by itself as one copy a layer, and its share of `step_us`.
 
-    Answers are read over the link while they are merged, so their time is that of merging.
+    The pipeline makes no copies: kernels write questions to the host's memory and read answers there.
     """
     assert decoder.pipeline is not None
+    device = decoder.weights.device
     exchanges = [exchange for lane in decoder.pipeline.lanes for exchange in lane.exchanges.values()]
-    to_host_us = _launched_us([exchange.send for exchange in exchanges], decoder.weights.device)
-    to_device_us = _launched_us([exchange.merge for exchange in exchanges], decoder.weights.device)
+    to_host_us = _launched_us([_copy(exchange.bytes_to_host, device, "cpu") for exchange in exchanges], device)
+    to_device_us = _launched_us([_copy(exchange.bytes_to_device, "cpu", device) for exchange in exchanges], device)
     return {
         "to_host_bytes": sum(exchange.bytes_to_host for exchange in exchanges),
         "to_device_bytes": sum(exchange.bytes_to_device for exchange in exchanges),
@@ -128,6 +129,12 @@ def transfers(decoder: Decoder, step_us: float) -> dict[str, float]:
         "to_device_us": to_device_us,
         "copies_share": (to_host_us + to_device_us) / step_us,
     }
+
+
+def _copy(size: int, source: torch.device | str, target: torch.device | str) -> Callable[[], object]:
+    ends = [torch.empty(size, dtype=torch.uint8, device=end, pin_memory=str(end) == "cpu" and torch.cuda.is_available())
+            for end in (source, target)]  # fmt: skip
+    return partial(ends[1].copy_, ends[0], non_blocking=True)
 
 
 def _launched_us(calls: Sequence[Callable[[], object]], device: torch.device, repeats: int = 5) -> float:

@@ -130,14 +130,22 @@ class Decoder:
         return angles.cos(), angles.sin()
 
     def project(
-        self, weights: LayerWeights, states: torch.Tensor, turn: Turn, q: torch.Tensor | None = None
+        self,
+        weights: LayerWeights,
+        states: torch.Tensor,
+        turn: Turn,
+        q: torch.Tensor | None = None,
+        told: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied; `q` says where q goes."""
+        """q [n, H, d], keys and values [n, Hkv, d] of states [n, hidden], RoPE applied.
+
+        `q` says where q goes, and `told` where else.
+        """
         n, heads, kv_heads, d = len(states), self.shape.heads, self.shape.kv_heads, self.shape.head_dim
         stacked = F.linear(self._normed(states, weights.attention_norm), weights.qkv).unflatten(-1, (-1, d))
         q = stacked.new_empty(n, heads, d) if q is None else q
         keys = stacked.new_empty(n, kv_heads, d)
-        self.ops.rotate_heads(stacked, *turn, q, keys)
+        self.ops.rotate_heads(stacked, *turn, q, keys, told)
         return q, keys, stacked[:, heads + kv_heads :]
 
     def finish(self, weights: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from truffle.model import gate
 from truffle.model.gate import Gate
 from truffle.model.graphs import CapturedScript, EagerScript, Script, rehearse
 from truffle.model.methods.exchange import Exchange, ExchangingLayer
@@ -34,6 +35,7 @@ class Lane:
         requests: those of the batch.
         exchanges: by layer, where the host has a part.
         script: what the device does.
+        gate: where the parts wait that need an answer, if they are launched before there is one.
         logits: of the last step, [b, vocabulary] float32.
     """
 
@@ -46,7 +48,7 @@ class Lane:
         self.logits = torch.empty(len(requests), decoder.shape.vocabulary, device=device)
         self._arrival = Arrival(device)
         self.script: Script = EagerScript(self.program)
-        self._gate: Gate | None = None
+        self.gate: Gate | None = None
 
     def program(self) -> Iterator[None]:
         """All layers for one token a request; pauses before and after what overlaps with the host's work."""
@@ -55,12 +57,15 @@ class Lane:
         turn = decoder.turn(self._positions)
         for index, (layer, cache) in enumerate(zip(weights.layers, decoder.caches, strict=True)):
             exchange = self.exchanges.get(index)
-            q, keys, values = decoder.project(layer, states, turn, exchange.query if exchange else None)
+            into = (exchange.query, exchange.told) if exchange else ()
+            q, keys, values = decoder.project(layer, states, turn, *into)
             if exchange:
                 exchange.ask(q)
                 yield
                 exchange.attend_exactly(keys, values)
                 yield
+                if self.gate:
+                    self.gate.hold()
                 out = exchange.merge()
             else:
                 out = cache.attend(q, keys, values, self._rows)
@@ -73,10 +78,11 @@ class Lane:
     def capture(self, alone: bool) -> None:
         """Replay from now on. What rehearsing did to the caches is to be rewound before.
 
-        Parts are launched ahead where the lane is alone: behind a shut gate another one's would wait too.
+        Parts that need an answer are launched ahead, behind a gate, where the lane is alone: another one's would wait
+        there too.
         """
+        self.gate = Gate() if alone and self.exchanges and gate.usable(self.logits.device) else None
         self.script = CapturedScript(self.program)
-        self._gate = Gate() if alone and self.logits.is_cuda else None
 
     def rewind(self) -> None:
         """Be where the decoder is."""
@@ -100,16 +106,15 @@ class Lane:
     @contextmanager
     def _next_part(self) -> Iterator[None]:
         """Launch the next part when the host has done what is done here, or ahead of that, behind the gate."""
-        if self._gate is None:
+        if self.gate is None:
             yield
             self.script.advance()
             return
-        self._gate.shut()
+        self.script.advance()
         try:
-            self.script.advance()
             yield
         finally:
-            self._gate.open()
+            self.gate.open()
 
 
 class Pipeline:

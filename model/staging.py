@@ -11,80 +11,33 @@ from typing import Any
 
 import torch
 
-_ALIGNMENT_BYTES = 256
 PIECE_BYTES = 32 << 20
 
-Fields = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
+def shared(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Memory of the host that the device reads and writes over the link: as the device sees it, and as the host.
 
-def host_twin(there: torch.Tensor) -> torch.Tensor:
-    """Pinned memory of the same form on the host, contents undefined; the tensor itself where it is there already."""
-    return there if there.device.type == "cpu" else torch.empty(there.shape, dtype=there.dtype, pin_memory=True)
-
-
-def shared(shape: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 memory of the host that the device reads and writes over the link: as the device sees it, and the host.
-
-    Contents are undefined; on the CPU both are one tensor. For what is small, and touched once: nothing is cached.
+    Contents are undefined; on the CPU both are one tensor. It is for what is small and touched once, of which a copy
+    would take longer: nothing is cached. Nothing guards it: who reads must know that the writer is done.
     """
     if device.type == "cpu":
-        both = torch.empty(shape)
+        both = torch.empty(shape, dtype=dtype)
         return both, both
-    here = torch.empty(shape, pin_memory=True)
+    here = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, pin_memory=True)
     there = torch.as_tensor(_SeenByDevice(here), device=device)
     assert there.data_ptr() == here.data_ptr()
+    there, here = (block.view(dtype).view(shape) for block in (there, here))
     return there, here
 
 
 class _SeenByDevice:
-    """Pinned memory as torch takes it for a device's, which has it at the same address."""
+    """Pinned bytes as torch takes them for a device's, which has them at the same address."""
 
     def __init__(self, here: torch.Tensor) -> None:
         self.__cuda_array_interface__ = {
-            "shape": tuple(here.shape), "typestr": "<f4", "data": (here.data_ptr(), False), "version": 2,
+            "shape": tuple(here.shape), "typestr": "|u1", "data": (here.data_ptr(), False), "version": 2,
         }  # fmt: skip
         self._here = here  # lives as long
-
-
-def start_copy(source: torch.Tensor, target: torch.Tensor) -> None:
-    """Copy between a tensor and its twin, in the order of the current stream."""
-    if source is not target:
-        target.copy_(source, non_blocking=True)
-
-
-class Mail:
-    """Tensors that the device sends to the host in one copy.
-
-    Nothing guards the host's half: whoever reads it must know that the copy is over, and no next one begun.
-
-    Attributes:
-        here: by name, on the host.
-        there: by name, on the device.
-        nbytes: of a copy.
-    """
-
-    def __init__(self, device: torch.device, fields: Fields) -> None:
-        """Undefined contents; `fields` gives each tensor's shape and dtype by name."""
-        ends = [0]
-        for shape, dtype in fields.values():
-            size = math.prod(shape) * dtype.itemsize
-            ends.append(ends[-1] + -(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
-        self.nbytes = ends[-1]
-        self._there = torch.empty(self.nbytes, dtype=torch.uint8, device=device)
-        self._here = host_twin(self._there)
-        self.here, self.there = (_views(block, fields, ends) for block in (self._here, self._there))
-
-    def send(self) -> None:
-        """Start the copy, in the order of the current stream."""
-        start_copy(self._there, self._here)
-
-
-def _views(block: torch.Tensor, fields: Fields, starts: list[int]) -> dict[str, torch.Tensor]:
-    found = {}
-    for start, (name, (shape, dtype)) in zip(starts, fields.items(), strict=False):
-        size = math.prod(shape) * dtype.itemsize
-        found[name] = block[start : start + size].view(dtype).view(shape)
-    return found
 
 
 class Arrival:

@@ -23,6 +23,7 @@ def arguments(case: Case) -> Arguments:
         "sin": angles.sin(),
         "q": torch.full((n, H, d), torch.nan, dtype=dtype),
         "keys": torch.full((n, Hkv, d), torch.nan, dtype=dtype),
+        "told": torch.full((n, H, d), torch.nan, dtype=dtype) if s.get("told") else None,
     }
 
 
@@ -30,9 +31,15 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     heads, d = sizes["H"] + 2 * sizes["Hkv"], sizes["d"]
     expect(sizes["A"] == heads, "stacked", f"queries, keys and values of {heads} heads together", sizes["A"])
     expect(d == 2 * sizes["half"], "cos", f"half of d = {d} angles a row", sizes["half"])
-    for name in ("q", "keys"):
-        found, wanted = arguments[name].dtype, arguments["stacked"].dtype
+    wanted = arguments["stacked"].dtype
+    for name in ("q", "keys", "told"):
+        found = arguments[name].dtype if arguments[name] is not None else wanted
         expect(found == wanted, name, f"dtype {wanted} as stacked", found)
+
+
+def compare(got: Arguments, want: Arguments) -> str | None:
+    names = ("q", "keys") + (("told",) if want["told"] is not None else ())
+    return differs(got, want, names, RELATIVE_RMS[want["q"].dtype])
 
 
 CONTRACT = OpContract(
@@ -40,7 +47,8 @@ CONTRACT = OpContract(
     formula="""x'[i], x'[i + d/2] = cos_i a - sin_i b, cos_i b + sin_i a,  a, b = x[i], x[i + d/2]
 
     For the H queries and Hkv keys of a row, stacked before its Hkv values, which stay where they are. Computed in
-    float32 and rounded once. RoFormer, arXiv 2104.09864, equation 34, with the pairs that Llama's checkpoints have.
+    float32 and rounded once. `told` is another q, which may be memory of the host's that the device writes over the
+    link. RoFormer, arXiv 2104.09864, equation 34, with the pairs that Llama's checkpoints have.
     """,
     tensors={
         "stacked": TensorSpec("n A d", ("float32", "bfloat16")),
@@ -48,14 +56,15 @@ CONTRACT = OpContract(
         "sin": TensorSpec("n half", ("float32",)),
         "q": TensorSpec("n H d", ("float32", "bfloat16"), output=True),
         "keys": TensorSpec("n Hkv d", ("float32", "bfloat16"), output=True),
+        "told": TensorSpec("n H d", ("float32", "bfloat16"), output=True, optional=True),
     },
     arguments=arguments,
     check=check,
-    compare=lambda got, want: differs(got, want, ("q", "keys"), RELATIVE_RMS[want["q"].dtype]),
+    compare=compare,
     bytes_moved=lambda arguments: sum(2 * arguments[name].nbytes for name in ("q", "keys", "cos")),
     cases=(
         Case("one_head", {"n": 1, "H": 1, "Hkv": 1, "d": 64}),
-        Case("llama", {"n": 2, "H": 32, "Hkv": 8, "d": 128, "dtype": "bfloat16"}, seed=1),
+        Case("llama", {"n": 2, "H": 32, "Hkv": 8, "d": 128, "dtype": "bfloat16", "told": True}, seed=1),
         Case("odd", {"n": 3, "H": 9, "Hkv": 3, "d": 80}, seed=2),
         Case("narrow", {"n": 7, "H": 4, "Hkv": 2, "d": 2}, seed=3),
         Case("none", {"n": 0, "H": 2, "Hkv": 1, "d": 16}, seed=4),

@@ -17,6 +17,7 @@ def rotate_heads(
     sin: torch.Tensor,
     q: torch.Tensor,
     keys: torch.Tensor,
+    told: torch.Tensor | None = None,
     *,
     threads: int = 1,
     isa: str = "auto",
@@ -27,7 +28,7 @@ def rotate_heads(
     options = tiling(d)
     if n > 0:
         with torch.cuda.device_of(q):
-            rotate_row[(n, triton.cdiv(heads, options["HEADS"]))](stacked, cos, sin, q, keys, H, heads, **options)
+            rotate_row[(n, triton.cdiv(heads, options["HEADS"]))](stacked, cos, sin, q, keys, told, H, heads, **options)
 
 
 def tiling(d: int) -> dict:
@@ -42,6 +43,7 @@ def rotate_row(
     p_sin,  # [n, HALF]
     p_q,  # [n, H, 2 * HALF]
     p_keys,  # [n, heads - H, 2 * HALF]
+    p_told,  # as q, or none
     H,
     heads,  # of queries and keys
     HALF: tl.constexpr,
@@ -65,6 +67,9 @@ def rotate_row(
     o_q = (row * H + o_head) * (2 * HALF) + o_d
     tl.store(p_q + o_q, b_first, mask=m_q)
     tl.store(p_q + o_q + HALF, b_second, mask=m_q)
+    if p_told is not None:
+        tl.store(p_told + o_q, b_first, mask=m_q)
+        tl.store(p_told + o_q + HALF, b_second, mask=m_q)
     m_key = (o_head >= H) & m_in
     o_key = (row * (heads - H) + o_head - H) * (2 * HALF) + o_d
     tl.store(p_keys + o_key, b_first, mask=m_key)

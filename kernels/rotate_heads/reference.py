@@ -13,6 +13,7 @@ def rotate_heads(
     sin: torch.Tensor,
     q: torch.Tensor,
     keys: torch.Tensor,
+    told: torch.Tensor | None = None,
     *,
     threads: int = 1,
     isa: str = "auto",
@@ -23,4 +24,6 @@ def rotate_heads(
     cos, sin = cos[:, None], sin[:, None]
     turned = torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
     q.copy_(turned[:, :H])
+    if told is not None:
+        told.copy_(q)
     keys.copy_(turned[:, H:])

@@ -9,7 +9,7 @@ import torch
 
 from truffle.model.cache import ExactCache
 from truffle.model.operations import Operations
-from truffle.model.staging import Arrival, Mail, shared
+from truffle.model.staging import Arrival, shared
 
 
 class Answering(Protocol):
@@ -40,7 +40,8 @@ class Exchange:
 
     Attributes:
         requests: whose attention it is.
-        query: q [b, H, d] in the model's dtype, on the device.
+        query, told: q [b, H, d] in the model's dtype, on the device, and as the device tells it the host; `told` is
+            None where that is one.
         q, question: as they have arrived on the host, [b, H, d] and [b, H, ...].
         out, lse: what the host answers, [b, H, d] and [b, H] float32.
         count: keys that were sampled, [b*H] int32.
@@ -52,26 +53,23 @@ class Exchange:
         self._rows = slice(requests.start, requests.stop)
         b, d, device = len(requests), exact.keys.shape[3], exact.keys.device
         shape, kind = host.question
-        self._asked = Mail(device, {"q": ((b, heads, d), exact.keys.dtype), "question": ((b, heads, *shape), kind)})
-        self.q, self.question = self._asked.here["q"], self._asked.here["question"]
-        self.query = self._asked.there["q"]
-        # Of the exact part, and of the sampled one. Copies would take longer than merging does over the link.
-        self._outs, outs = shared((2, b, heads, d), device)
-        self._lses, lses = shared((2, b, heads), device)
+        told, self.q = shared((b, heads, d), exact.keys.dtype, device)
+        self._question, self.question = shared((b, heads, *shape), kind, device)
+        self.query, self.told = (told, None) if device.type == "cpu" else (torch.empty_like(told), told)
+        # Of the exact part, and of the sampled one.
+        self._outs, outs = shared((2, b, heads, d), torch.float32, device)
+        self._lses, lses = shared((2, b, heads), torch.float32, device)
         self.out, self.lse = outs[1], lses[1]
         self.count = torch.zeros(b * heads, dtype=torch.int32)
         self._call: Callable[[], None] | None = None
 
     def ask(self, q: torch.Tensor) -> None:
-        """Send q [b, H, d] and the question to the host."""
+        """Tell the host the question. q [b, H, d] may be `query`, and told already."""
         if q is not self.query:
             self.query.copy_(q)
-        self._host.ask(self.query, self._asked.there["question"])
-        self.send()
-
-    def send(self) -> None:
-        """Start the question's copy to the host."""
-        self._asked.send()
+            if self.told is not None:
+                self.told.copy_(q)
+        self._host.ask(self.query, self._question)
 
     def attend_exactly(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Add a token a request, keys and values [b, Hkv, d], and attend to the slots of the exact cache."""
@@ -111,7 +109,7 @@ class Exchange:
 
     @property
     def bytes_to_host(self) -> int:
-        return self._asked.nbytes
+        return self.q.nbytes + self.question.nbytes
 
     @property
     def bytes_to_device(self) -> int:

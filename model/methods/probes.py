@@ -94,7 +94,7 @@ class DirectedProbes:
 
     def ask(self, q: torch.Tensor, planes: torch.Tensor, question: torch.Tensor) -> None:
         unit = torch.nn.functional.normalize(q.float(), dim=-1)  # a zero query stays zero
-        torch.matmul(unit.flatten(0, 1), planes, out=question.view(-1, planes.shape[1]))
+        question.view(-1, planes.shape[1]).copy_(unit.flatten(0, 1) @ planes)  # a product may read what it writes
 
     def answer(self, question: torch.Tensor) -> tuple[Callable[[], None], torch.Tensor, InclusionLaw]:
         p, (B, H) = self._p, question.shape[:2]

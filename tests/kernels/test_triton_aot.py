@@ -18,6 +18,7 @@ from truffle.kernels.rms_norm import gpu_triton as rms_norm
 from truffle.kernels.rotate_heads import gpu_triton as rotate_heads
 from truffle.kernels.sparse_attend import gpu_triton as sparse_attend
 from truffle.kernels.swiglu import gpu_triton as swiglu
+from truffle.kernels.wait_for_host import await_turn
 
 BF16, F32 = torch.bfloat16, torch.float32
 KEYS, QUERIES = 98_304, 32  # tokens of a request: a prompt's keys, and the heads of one decoded token
@@ -89,7 +90,7 @@ def test_rms_norm(capability, dtype, width):
 
 @pytest.mark.parametrize(("dtype", "d"), [(BF16, 128), (F32, 64), (BF16, 80)])
 def test_rotate_heads(capability, dtype, d):
-    pointers = dict.fromkeys(("p_stacked", "p_q", "p_keys"), dtype) | {"p_cos": F32, "p_sin": F32}
+    pointers = dict.fromkeys(("p_stacked", "p_q", "p_keys", "p_told"), dtype) | {"p_cos": F32, "p_sin": F32}
     fits(capability, Launch(rotate_heads.rotate_row, pointers, rotate_heads.tiling(d), {}))
 
 
@@ -97,6 +98,12 @@ def test_rotate_heads(capability, dtype, d):
 def test_swiglu(capability, dtype):
     pointers = dict.fromkeys(("p_gate_up", "p_out"), dtype)
     fits(capability, Launch(swiglu.gate_row, pointers, swiglu.tiling(), {}, ("width",)))
+
+
+def test_wait_for_host(capability):
+    pointers = dict.fromkeys(("p_opened", "p_turn"), torch.int32)
+    compiled = fits(capability, Launch(await_turn, pointers, {"num_warps": 1}, {}))
+    assert compiled.ptx.count("ld.volatile.global") == 2, "the flag is not looked at again"
 
 
 @pytest.mark.parametrize(("group", "probes", "per_word"), [(4, 1, 4), (3, 11, 2)])

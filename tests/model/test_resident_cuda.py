@@ -70,4 +70,5 @@ def test_captured_steps_equal_eager_ones():
     captured, eager = (Decoder(WIDE, weights, certain(config())) for _ in range(2))
     eager.observer = lambda *seen: None
     for ours, theirs in zip(*(decode_life(one, 4, 20) for one in (captured, eager)), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)
+        # Counters are added to in any order, and so are sums: logits may round the other way.
+        assert (ours - theirs).norm() / theirs.norm() < 5e-3
