@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands, op_command, rivals_command
+from truffle.bench import commands, op_command, rivals_command, scaling_command
 from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
@@ -48,10 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("threads", "batch"):
         op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
     add_probing_arguments(op)
-    op.add_argument(
-        "--sampled", type=float, metavar="SHARE",
-        help="share of the keys that the tables sample, by the keys' spread (that of MagicPIG's Table 9)",
-    )  # fmt: skip
+    _add_sampled(op)
     op.add_argument("--wait-policy", choices=("park", "spin"), default="park", help="of the native threads (park)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
     op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")
@@ -67,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("--steps", type=int, default=20, help="timed steps (%(default)s)")
     decode.add_argument("--batch", type=int, default=1, help="requests decoded together (%(default)s)")
     decode.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    _add_sampled(decode)
     decode.add_argument(
         "--vram-limit", metavar="SIZE", help="such as 24GiB: let the process have no more of the GPU's memory"
     )
@@ -94,15 +92,25 @@ def build_parser() -> argparse.ArgumentParser:
     transfers.add_argument(
         "--batch", type=op_command.numbers, default=(1, 2, 4, 8, 16), metavar="N[,N]", help="(1,2,4,8,16)"
     )
-    transfers.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="(%(default)s)")
-    transfers.add_argument("--steps", type=int, default=10, help="timed steps (%(default)s)")
-    transfers.add_argument("--json", type=Path, metavar="FILE", help="write the records")
-    add_decode_arguments(transfers)
-    transfers.set_defaults(run=commands.time_transfers)
+    _add_steps(transfers)
+    transfers.set_defaults(run=scaling_command.time_transfers)
+
+    scaling = subparsers.add_parser("scaling", help="whole decode steps by thread count and batch")
+    scaling.add_argument(
+        "--workload", type=lambda given: [given], default=["llama-3.1-8b@96k"], metavar="MODEL@CONTEXT",
+        help="(llama-3.1-8b@96k)",
+    )  # fmt: skip
+    scaling.add_argument(
+        "--sweep-threads", type=op_command.numbers, required=True, metavar="N[,N]", help="in place of --threads"
+    )
+    scaling.add_argument("--batch", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
+    _add_steps(scaling)
+    scaling.set_defaults(run=scaling_command.time_scaling)
 
     rivals = subparsers.add_parser("rivals", help="whole steps on a GPU beside exact ones within the same memory")
     rivals.add_argument("--workload", default="llama-3.1-8b@96k", help="(%(default)s)")
     rivals.add_argument("--batch", type=op_command.numbers, default=(1, 4), metavar="N[,N]", help="each in turn (1,4)")
+    _add_sampled(rivals)
     rivals.add_argument("--vram-limit", metavar="SIZE", help="such as 24GiB (all of the GPU's memory)")
     rivals.add_argument("--json", type=Path, metavar="FILE", help="write a record a contender and batch")
     add_decode_arguments(rivals)
@@ -135,6 +143,22 @@ def build_parser() -> argparse.ArgumentParser:
     probing.add_argument("--json", type=Path, metavar="FILE", help="write a record a setting and context")
     probing.set_defaults(run=commands.compare_probing)
     return parser
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    """Options of what times whole steps of a workload."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda", help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="timed steps (%(default)s)")
+    _add_sampled(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    add_decode_arguments(parser)
+
+
+def _add_sampled(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sampled", type=float, metavar="SHARE",
+        help="share of the synthetic keys that the tables sample, by the keys' spread (that of MagicPIG's Table 9)",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

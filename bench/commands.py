@@ -15,7 +15,6 @@ from truffle.bench.tables import (
     record_table,
     show,
     timeline_table,
-    transfer_table,
 )
 from truffle.model.arguments import decode_config, read_prompt, require_device
 
@@ -57,7 +56,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(config.execution.threads)
     timeline: list[dict[str, Any]] = []
     if arguments.workload:
-        workload = workloads.parse_workload(arguments.workload)
+        workload = workloads.parse_workload(arguments.workload).sampling(arguments.sampled, config.parameters)
         _limit_vram(arguments, workload.shape, config, workload.context)
         record, timeline = _time_workload(workload, config, arguments)
         record["model"] = workload.model
@@ -127,32 +126,6 @@ def time_prefill(arguments: argparse.Namespace) -> None:
     show(prefill_table(layers))
     if arguments.json:
         write_records(arguments.json, [record, *layers], arguments.command_line)
-
-
-def time_transfers(arguments: argparse.Namespace) -> None:
-    """Time whole steps by batch and context, and print what crosses the link in each."""
-    import torch
-
-    from truffle.bench import whole_step, workloads
-    from truffle.bench.records import write_records
-    from truffle.kernels.memory import release_memory
-
-    base, records, device = decode_config(arguments), [], arguments.device
-    require_device(device)
-    torch.set_num_threads(base.execution.threads)
-    for name in arguments.workload:
-        for batch in arguments.batch:
-            config = with_batch(base, batch)
-            record, _ = whole_step.time_steps(
-                workloads.parse_workload(name), config, arguments.steps, device, torch.bfloat16
-            )
-            records.append({"op": "transfers", "device": device, "workload": name, **described(config), **record})
-            release_memory()
-            if device == "cuda":
-                torch.cuda.empty_cache()
-    show(transfer_table(records))
-    if arguments.json:
-        write_records(arguments.json, records, arguments.command_line)
 
 
 def measure_accuracy(arguments: argparse.Namespace) -> None:

@@ -115,8 +115,10 @@ def _few_layers(workload: Workload, config: DecodeConfig, dtype: torch.dtype) ->
     if not isinstance(config.parameters, DenseParameters):
         parameters = config.parameters.model_copy(update={"dense_layers": tuple(range(dense))})
         config = config.model_copy(update={"parameters": parameters})
-    decoder = Decoder(shape, synthetic.weights(shape, "cpu", dtype), config)
-    keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
+    decoder = Decoder(shape, synthetic.weights(shape, "cpu", dtype, workload.deviation), config)
+    keys, values = synthetic.keys_and_values(
+        shape.kv_heads, workload.context, shape.head_dim, 0, dtype, workload.deviation
+    )
     decoder.adopt([[keys] * batch] * shape.layers, [[values] * batch] * shape.layers)
     return decoder, kind_of_layer
 

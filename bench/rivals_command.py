@@ -30,7 +30,8 @@ def time_rivals(arguments: argparse.Namespace) -> None:
     from truffle.bench.records import write_records
     from truffle.bench.workloads import parse_workload
 
-    base, workload = decode_config(arguments), parse_workload(arguments.workload)
+    base = decode_config(arguments)
+    workload = parse_workload(arguments.workload).sampling(arguments.sampled, base.parameters)
     expect(min(arguments.batch) >= 1, "batch", "at least 1", min(arguments.batch))
     require_device("cuda")
     torch.set_num_threads(base.execution.threads)
@@ -53,10 +54,8 @@ def compare(
     from truffle.bench.rivals.contenders import Ground, contenders
     from truffle.bench.rivals.race import race
 
-    shape, records = workload.shape, []
-    weights = synthetic.weights(shape, device, dtype)
-    keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
-    ground = Ground(workload, weights, keys, values, room_bytes)
+    records: list[dict[str, Any]] = []
+    ground = Ground(workload, *synthetic.material(workload, device, dtype), room_bytes)
     common = {"op": "rivals", "workload": workload.id, "device": device, "context": workload.context,
               "room_bytes": room_bytes}  # fmt: skip
     for batch in batches:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from truffle.bench.workloads import Workload
 from truffle.model.config import ModelShape
 from truffle.model.weights import Weights, random_weights
 
@@ -20,13 +21,15 @@ def largest_deviation(head_dim: int) -> float:
     return (2.0 / head_dim) ** 0.5
 
 
-def spectrum(head_dim: int, deviation: float = COSINE_DEVIATION) -> tuple[torch.Tensor, torch.Tensor]:
+def spectrum(head_dim: int, deviation: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Standard deviations of key and query coordinates, [d] each.
 
     For independent Gaussian keys and queries with variances ``1 ± a`` and ``1 ± b`` on the one half of the
-    coordinates and on the other, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is deviation^2.
-    The two coordinates that RoPE turns together are in the same half, so that turning changes nothing.
+    coordinates and on the other, the cosine has variance ``(1 + a b) / d``: `a b` is set so that it is deviation^2;
+    None is COSINE_DEVIATION. The two coordinates that RoPE turns together are in the same half, so that turning changes
+    nothing.
     """
+    deviation = COSINE_DEVIATION if deviation is None else deviation
     product = deviation**2 * head_dim - 1.0
     if abs(product) >= 1.0:
         raise ValueError(f"head_dim: expected one that allows the calibrated cosines (1 to 172), got {head_dim}")
@@ -39,7 +42,7 @@ def spectrum(head_dim: int, deviation: float = COSINE_DEVIATION) -> tuple[torch.
 
 
 def keys_and_values(
-    kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float = COSINE_DEVIATION
+    kv_heads: int, n: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys around a common offset, and values, [Hkv, n, d] each."""
     generator = torch.Generator().manual_seed(seed)
@@ -54,7 +57,7 @@ def keys_and_values(
 
 
 def queries(
-    batch: int, heads: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float = COSINE_DEVIATION
+    batch: int, heads: int, head_dim: int, seed: int, dtype: torch.dtype, deviation: float | None = None
 ) -> torch.Tensor:
     """Independent queries, [B, H, d]."""
     generator = torch.Generator().manual_seed(seed)
@@ -62,11 +65,18 @@ def queries(
     return (torch.randn(batch, heads, head_dim, generator=generator) * deviations).to(dtype)
 
 
-def weights(shape: ModelShape, device: str, dtype: torch.dtype) -> Weights:
+def weights(shape: ModelShape, device: str, dtype: torch.dtype, deviation: float | None = None) -> Weights:
     """Random weights whose queries are spread as `queries` are: normalised states give unit normal projections."""
     made = random_weights(shape, 0, device, dtype)
-    _, deviations = spectrum(shape.head_dim)
+    _, deviations = spectrum(shape.head_dim, deviation)
     for layer in made.layers:
         rows = layer.qkv[: shape.heads * shape.head_dim].view(shape.heads, shape.head_dim, -1)
         rows.mul_(deviations[:, None].to(device, dtype))
     return made
+
+
+def material(workload: Workload, device: str, dtype: torch.dtype) -> tuple[Weights, torch.Tensor, torch.Tensor]:
+    """Weights on the device, and the keys and values [Hkv, context, d] on the host that every layer has read."""
+    shape = workload.shape
+    pair = keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype, workload.deviation)
+    return weights(shape, device, dtype, workload.deviation), *pair

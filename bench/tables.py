@@ -107,6 +107,21 @@ def transfer_table(records: list[dict[str, Any]]) -> Table:
     return table
 
 
+def scaling_table(records: list[dict[str, Any]]) -> Table:
+    """Whole steps by thread count and batch."""
+    table = _table("threads", "batch", "step", "tokens/s", "95% interval", "host a layer", "rest a layer", "sampled",
+                   "host memory")  # fmt: skip
+    for r in records:
+        parts = (r.get("layer_host_us"), r.get("layer_rest_us"))
+        table.add_row(
+            str(r["threads"]), str(r["batch"]), f"{r['median_us'] / 1e3:,.1f} ms", f"{r['tokens_per_s']:,.1f}",
+            f"{r['tokens_per_s_low']:,.1f} to {r['tokens_per_s_high']:,.1f}",
+            *("" if part is None else f"{part:,.0f} us" for part in parts),
+            f"{r['density']:.2%}", f"{r['sampled_layers_bytes'] / 2**30:,.1f} GiB",
+        )  # fmt: skip
+    return table
+
+
 def rival_table(records: list[dict[str, Any]]) -> Table:
     """Steps of contenders by batch; those of one heat took turns."""
     table = _table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "host read",

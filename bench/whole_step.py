@@ -23,19 +23,27 @@ from truffle.model.llama import Decoder
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.weights import Weights
 
+Material = tuple[Weights, torch.Tensor, torch.Tensor]
+
 OBSERVED_STEPS, WARM_UP_STEPS, TRACED_STEPS = 2, 3, 5
 
 
 @torch.inference_mode()
 def time_steps(
-    workload: Workload, config: DecodeConfig, steps: int, device: str, dtype: torch.dtype
+    workload: Workload,
+    config: DecodeConfig,
+    steps: int,
+    device: str,
+    dtype: torch.dtype,
+    material: Material | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Decode `steps` steps of the whole model; returns a record and the timeline's, a layer of each lane.
 
     Sampled layers have exact slots of their own, but share stores and tables with as many others as leaves more than
-    three times the last-level cache to walk through. A step that captures is not among the timed.
+    three times the last-level cache to walk through. A step that captures is not among the timed. `material` is that
+    of the workload, made if not given.
     """
-    decoder = filled_decoder(workload, config, device, dtype)
+    decoder = filled_decoder(workload, config, device, *(material or synthetic.material(workload, device, dtype)))
     batch, kinds = config.execution.batch_size, layer_kinds(workload.shape, config)
     decoder.observer = meter = DensityMeter()
     tokens = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -61,6 +69,7 @@ def time_steps(
         "sparse_layers": kinds.sparse,
         "density": meter.density,
         "context": workload.context,
+        "cosine_deviation": workload.deviation or synthetic.COSINE_DEVIATION,
         "steps": steps,
         "kind": "measured",
         **parts,
@@ -70,11 +79,11 @@ def time_steps(
     return record, timeline
 
 
-def filled_decoder(workload: Workload, config: DecodeConfig, device: str, dtype: torch.dtype) -> Decoder:
+def filled_decoder(
+    workload: Workload, config: DecodeConfig, device: str, weights: Weights, keys: torch.Tensor, values: torch.Tensor
+) -> Decoder:
     """A decoder of all layers whose requests have read `context` synthetic tokens each."""
-    shape = workload.shape
-    decoder = Decoder(shape, synthetic.weights(shape, device, dtype), config)
-    keys, values = synthetic.keys_and_values(shape.kv_heads, workload.context, shape.head_dim, 0, dtype)
+    decoder = Decoder(workload.shape, weights, config)
     fill(decoder, keys.to(device), values.to(device))
     return decoder
 
@@ -169,9 +178,11 @@ def weights_us(weights: Weights, rows: int) -> float:
 
 
 def _memory(decoder: Decoder, device: str) -> dict[str, Any]:
-    host = {store.rows.data_ptr(): store.rows.nbytes for cache in decoder.caches if isinstance(cache, SampledLayer)
-            for store in cache.stores}  # fmt: skip
-    found: dict[str, Any] = {"distinct_store_bytes": sum(host.values())}
+    """Of the sampled layers as they are shared here, and as they would be were each its own; of the device."""
+    layers = [cache for cache in decoder.caches if isinstance(cache, SampledLayer)]
+    distinct = {store.rows.data_ptr(): store.rows.nbytes for layer in layers for store in layer.stores}
+    found: dict[str, Any] = {"distinct_store_bytes": sum(distinct.values()),
+                             "sampled_layers_bytes": sum(layer.memory_bytes for layer in layers)}  # fmt: skip
     if device == "cuda":
         found |= {"gpu_allocated_bytes": torch.cuda.max_memory_allocated(),
                   "gpu_reserved_bytes": torch.cuda.max_memory_reserved()}  # fmt: skip

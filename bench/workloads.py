@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from truffle.model.config import ModelShape
+from truffle.kernels.checks import expect
+from truffle.model.config import LshParameters, MethodParameters, ModelShape
 from truffle.model.shapes import SHAPES
 
 
@@ -21,12 +22,29 @@ class Workload:
         id: as it was written.
         model: a key of SHAPES.
         context: tokens; ``96k`` is 98,304.
+        deviation: of the cosines of synthetic queries and keys; None for those of MagicPIG's Table 9.
     """
 
     id: str
     model: str
     context: int
     new_tokens: int = 128
+    deviation: float | None = None
+
+    def sampling(self, share: float | None, parameters: MethodParameters) -> Workload:
+        """This with keys of which the method's tables sample a share; with None, this.
+
+        Raises:
+            ArgumentError: no such keys, or no tables.
+        """
+        if share is None:
+            return self
+        from truffle.bench.calibration import deviation_for
+
+        tables = isinstance(parameters, LshParameters)
+        expect(tables, "sampled", "the method lsh, whose tables sample", parameters.method)
+        assert isinstance(parameters, LshParameters)
+        return replace(self, deviation=deviation_for(parameters, share, self.shape.head_dim))
 
     @property
     def shape(self) -> ModelShape:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
-from truffle.bench import whole_step
+from truffle.bench import synthetic, whole_step
 from truffle.bench.__main__ import main
 from truffle.bench.timeline import LayerSpans, breakdown, typical
 from truffle.bench.vram import parse_size, static_bytes
 from truffle.bench.workloads import parse_workload
+from truffle.kernels.checks import ArgumentError
 from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.shapes import SHAPES
@@ -42,6 +45,29 @@ def test_whole_steps_are_timed_and_taken_apart(workload, micro_batches):
     assert all(row["start_us"] < row["end_us"] for row in timeline)
 
 
+def test_keys_may_be_spread_so_that_tables_sample_a_given_share(workload):
+    shares = []
+    for share in (0.042, 0.09):
+        spread = workload.sampling(share, FUSED.parameters)
+        shares.append(whole_step.time_steps(spread, FUSED, 1, "cpu", torch.float32)[0]["density"])
+    # Few keys under one draw of planes and queries; the two shares are a factor of two apart.
+    assert 0.03 < shares[0] < 0.06 < shares[1] < 0.12
+    with pytest.raises(ArgumentError, match="sampled: expected the method lsh"):
+        workload.sampling(0.05, DenseParameters())
+
+
+def test_scaling_times_every_batch_under_every_thread_count(workload, tmp_path, capsys):
+    file = tmp_path / "scaling.json"
+    command = (
+        "scaling --workload tiny@600 --batch 1,2 --sweep-threads 1,3 --steps 1 --device cpu --method lsh --K 6 --L 20"
+    )
+    assert main([*command.split(), "--seal-tokens", "64", "--json", str(file)]) == 0
+    records = json.loads(file.read_text())["records"]
+    assert [(r["batch"], r["threads"]) for r in records] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert records[2]["sampled_layers_bytes"] == 2 * records[0]["sampled_layers_bytes"]
+    assert "tokens/s" in capsys.readouterr().out
+
+
 def test_a_dense_model_has_no_layers_to_take_apart(workload):
     record, timeline = whole_step.time_steps(
         workload, DecodeConfig(parameters=DenseParameters()), 2, "cpu", torch.float32
@@ -52,7 +78,7 @@ def test_a_dense_model_has_no_layers_to_take_apart(workload):
 
 
 def test_layers_share_stores_but_not_exact_slots_nor_what_they_seal(workload):
-    decoder = whole_step.filled_decoder(workload, FUSED, "cpu", torch.float32)
+    decoder = whole_step.filled_decoder(workload, FUSED, "cpu", *synthetic.material(workload, "cpu", torch.float32))
     layers = [cache for cache in decoder.caches if isinstance(cache, SampledLayer)]
     rows = [layer.stores[0].rows.data_ptr() for layer in layers]
     assert len(set(rows)) == 2
