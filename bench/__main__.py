@@ -68,6 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument(
         "--vram-limit", metavar="SIZE", help="such as 24GiB: let the process have no more of the GPU's memory"
     )
+    decode.add_argument(
+        "--fill-vram", action="store_true", help="attend as many layers of --workload exactly as --vram-limit holds"
+    )
     decode.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     add_decode_arguments(decode)
     decode.set_defaults(run=commands.time_decode)

@@ -57,6 +57,8 @@ def time_decode(arguments: argparse.Namespace) -> None:
     timeline: list[dict[str, Any]] = []
     if arguments.workload:
         workload = workloads.parse_workload(arguments.workload).sampling(arguments.sampled, config.parameters)
+        if arguments.fill_vram:
+            config = _filled(arguments, workload, config)
         _limit_vram(arguments, workload.shape, config, workload.context)
         record, timeline = _time_workload(workload, config, arguments)
         record["model"] = workload.model
@@ -88,6 +90,17 @@ def _time_workload(
     if arguments.device == "cuda":
         return whole_step.time_steps(workload, config, arguments.steps, "cuda", torch.bfloat16)
     return decode.time_workload(workload, config, arguments.steps, torch.bfloat16), []
+
+
+def _filled(arguments: argparse.Namespace, workload: Any, config: Any) -> Any:
+    """The config with as many dense layers as the limit holds beside what is needed in passing."""
+    from truffle.bench.rivals_command import HEADROOM_BYTES
+    from truffle.bench.vram import filled, parse_size
+    from truffle.kernels.checks import expect
+
+    expect(arguments.vram_limit is not None, "fill_vram", "a --vram-limit to fill", None)
+    room = parse_size(arguments.vram_limit) - 2 * HEADROOM_BYTES
+    return filled(workload.shape, config, workload.context, room)
 
 
 def _limit_vram(arguments: argparse.Namespace, shape: Any, config: Any, context: int) -> None:

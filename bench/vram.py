@@ -52,6 +52,30 @@ def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int
     return shape.kv_heads * middle * row + index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 
+def filled(
+    shape: ModelShape, config: DecodeConfig, context: int, room_bytes: int, element_bytes: int = 2
+) -> DecodeConfig:
+    """The config with as many more dense layers as `room_bytes` of the GPU hold, weights included; the first ones.
+
+    Exact attention on a GPU takes a fraction of the time of a sampled layer on the host, where its keys fit.
+
+    Raises:
+        ArgumentError: the method samples no layers.
+    """
+    p = config.parameters
+    expect(isinstance(p, LshParameters), "fill_vram", "the method lsh, whose layers sample", p.method)
+    assert isinstance(p, LshParameters)
+    order = [*p.dense_layers, *(layer for layer in range(shape.layers) if layer not in p.dense_layers)]
+    best = config
+    for count in range(len(p.dense_layers) + 1, shape.layers + 1):
+        parameters = p.model_copy(update={"dense_layers": tuple(sorted(order[:count]))})
+        more = config.model_copy(update={"parameters": parameters})
+        if static_bytes(shape, more, context, element_bytes) > room_bytes:
+            break
+        best = more
+    return best
+
+
 def limit_vram(limit_bytes: int, needed_bytes: int) -> int:
     """Let this process have `limit_bytes` of the current GPU, the driver's and libraries' own part included.
 

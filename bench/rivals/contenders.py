@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from truffle.bench import whole_step
+from truffle.bench.kinds import layer_kinds
 from truffle.bench.magicpig import decoding, extensions
 from truffle.bench.magicpig import gate as magicpig_gate
 from truffle.bench.magicpig.decoding import MagicPigLayer
@@ -18,7 +20,7 @@ from truffle.bench.rivals.hosted import HostedLayer
 from truffle.bench.rivals.split import SplitLayer
 from truffle.bench.rivals.streamed import STAGING_BYTES, StreamedLayer
 from truffle.bench.timing import layers_beyond_cache
-from truffle.bench.vram import static_bytes
+from truffle.bench.vram import filled, static_bytes
 from truffle.bench.workloads import Workload
 from truffle.model.cache import GROW_SLOTS
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters
@@ -85,10 +87,26 @@ class Contender:
 
 def contenders(ground: Ground, configs: Sequence[DecodeConfig]) -> list[Contender]:
     """Ours under each of `configs`, which differ in how sampled keys are stored, and all rivals of the same batch."""
-    return [*(_ours(ground, config) for config in configs), *_magicpig(ground, configs[0]), *_exact(ground, configs[0])]
+    ours = [
+        *(_ours(ground, config) for config in configs),
+        *itertools.chain(*(_filled(ground, config) for config in configs)),
+    ]
+    return [*ours, *_magicpig(ground, configs[0]), *_exact(ground, configs[0])]
 
 
-def _ours(ground: Ground, config: DecodeConfig) -> Contender:
+def _filled(ground: Ground, config: DecodeConfig) -> list[Contender]:
+    """Ours with what is left of the device taken by more dense layers, where there is enough for one."""
+    shape, element = ground.workload.shape, ground.keys.element_size()
+    room = ground.room_bytes - _building_bytes(ground) + shape.parameters * element
+    more = filled(shape, config, ground.workload.context, room, element)
+    return [_ours(ground, more, ", filled")] if more is not config else []
+
+
+def _building_bytes(ground: Ground) -> int:
+    return 3 * ground.workload.context * ground.token_bytes // ground.workload.shape.layers  # a request's, in float32
+
+
+def _ours(ground: Ground, config: DecodeConfig, how: str = "") -> Contender:
     shape, element = ground.workload.shape, ground.keys.element_size()
     needed = static_bytes(shape, config, ground.workload.context, element) - shape.parameters * element
 
@@ -97,9 +115,11 @@ def _ours(ground: Ground, config: DecodeConfig) -> Contender:
         whole_step.fill(decoder, *ground.on_device())
         return decoder
 
-    building = 3 * ground.workload.context * ground.token_bytes // shape.layers  # a request's rows in float32
+    building = _building_bytes(ground)
     reason = _why_not(needed + building, ground)
-    return Contender(f"{OURS} {config.execution.store_format}", config, False, needed, building, build, reason, {})
+    name = f"{OURS} {config.execution.store_format}{how}"
+    figures = {"dense_layers": layer_kinds(shape, config).dense}
+    return Contender(name, config, False, needed, building, build, reason, figures)
 
 
 def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:

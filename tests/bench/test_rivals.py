@@ -141,13 +141,14 @@ def test_a_race_times_what_fits_and_says_why_not(tiny, tmp_path):
     write_records(tmp_path / "rivals.json", found.values(), "rivals")
     show(rival_table(list(found.values())))
     assert [name for batch, name in found if batch == 1] == [
-        "truffle bfloat16", "truffle int8", "magicpig_v02 kernels", "exact: device", "exact: host",
-        "exact: device and host", "exact: streamed",
+        "truffle bfloat16", "truffle int8", "truffle bfloat16, filled", "truffle int8, filled",
+        "magicpig_v02 kernels", "exact: device", "exact: host", "exact: device and host", "exact: streamed",
     ]  # fmt: skip
     assert "are left" in found[1, "exact: device"]["reason"]
     assert "median_us" not in found[1, "exact: device"]
     best = min(r["median_us"] for (batch, _), r in found.items() if batch == 1 and r["exact"] and "median_us" in r)
     ours = found[1, "truffle bfloat16"]
+    assert (ours["dense_layers"], found[1, "truffle int8, filled"]["dense_layers"]) == (1, 2)
     assert ours["faster_than_best_exact"] == pytest.approx(best / ours["median_us"])
     streamed, beside = found[1, "exact: streamed"], found[1, "exact: device and host"]
     assert (beside["resident_tokens"], streamed["resident_tokens"]) == (900 - 256, 900 - 256 - 10)
@@ -183,7 +184,7 @@ def test_magicpigs_kernels_attend_as_ours_do_where_nearly_everything_is_sampled(
     weights = synthetic.weights(TINY, "cpu", BF16)
     ground = contenders.Ground(tiny, weights, *synthetic.keys_and_values(2, 700, 32, 0, BF16), 1 << 40)
     sampled = [found for found in contenders.contenders(ground, [config]) if not found.exact]
-    ours, theirs = (race.Entrant(contender.build()) for contender in sampled)
+    ours, theirs = (race.Entrant(sampled[number].build()) for number in (0, 2))
     assert theirs.density == pytest.approx(ours.density, abs=0.01)
     assert torch.equal(ours.attended[0], theirs.attended[0]), "a dense layer"
     assert (ours.attended[1] - theirs.attended[1]).norm() / ours.attended[1].norm() < 0.02

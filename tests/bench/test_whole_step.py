@@ -10,7 +10,7 @@ import torch
 from truffle.bench import synthetic, whole_step
 from truffle.bench.__main__ import main
 from truffle.bench.timeline import LayerSpans, breakdown, typical
-from truffle.bench.vram import parse_size, static_bytes
+from truffle.bench.vram import filled, parse_size, static_bytes
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.checks import ArgumentError
 from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape
@@ -147,6 +147,20 @@ def test_stores_and_tables_that_reside_on_the_gpu_are_static_parts():
     rows = 98_304 - 4 - 64
     index = 8 * 150 * (2 * rows + 2 * 4 * 1025)  # two segments
     assert resident - host == 30 * (rows * 8 * 512 + index)
+
+
+def test_what_is_left_of_a_limit_is_filled_with_dense_layers():
+    shape, config = SHAPES["llama-3.1-8b"], DecodeConfig(parameters=LshParameters())
+    own = static_bytes(shape, config, 98_304)
+    layer = 2 * 8 * 128 * 2 * (98_304 - 4 - 64 - 1024)  # a dense layer's keys and values in place of a sampled one's
+    assert filled(shape, config, 98_304, own + layer - 1) is config
+    more = filled(shape, config, 98_304, own + 3 * layer)
+    assert more.parameters.dense_layers == (0, 1, 2, 3, 16)
+    assert static_bytes(shape, more, 98_304) == own + 3 * layer
+    everything = filled(shape, config, 98_304, 10**12)
+    assert everything.parameters.dense_layers == tuple(range(32))
+    with pytest.raises(ArgumentError, match="fill_vram: expected the method lsh"):
+        filled(shape, DecodeConfig(), 98_304, 10**12)
 
 
 @pytest.mark.gpu
