@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from truffle.bench import whole_step
+from truffle.bench import vram, whole_step
 from truffle.bench.kinds import layer_kinds
 from truffle.bench.magicpig import decoding, extensions
 from truffle.bench.magicpig import gate as magicpig_gate
@@ -20,7 +20,7 @@ from truffle.bench.rivals.hosted import HostedLayer
 from truffle.bench.rivals.split import SplitLayer
 from truffle.bench.rivals.streamed import STAGING_BYTES, StreamedLayer
 from truffle.bench.timing import layers_beyond_cache
-from truffle.bench.vram import filled, static_bytes
+from truffle.bench.vram import static_bytes
 from truffle.bench.workloads import Workload
 from truffle.model.cache import GROW_SLOTS
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters
@@ -87,10 +87,8 @@ class Contender:
 
 def contenders(ground: Ground, configs: Sequence[DecodeConfig]) -> list[Contender]:
     """Ours under each of `configs`, which differ in how sampled keys are stored, and all rivals of the same batch."""
-    ours = [
-        *(_ours(ground, config) for config in configs),
-        *itertools.chain(*(_filled(ground, config) for config in configs)),
-    ]
+    filled = itertools.chain(*(_filled(ground, config) for config in configs))
+    ours = [*(_ours(ground, config) for config in configs), *filled]
     return [*ours, *_magicpig(ground, configs[0]), *_exact(ground, configs[0])]
 
 
@@ -98,7 +96,7 @@ def _filled(ground: Ground, config: DecodeConfig) -> list[Contender]:
     """Ours with what is left of the device taken by more dense layers, where there is enough for one."""
     shape, element = ground.workload.shape, ground.keys.element_size()
     room = ground.room_bytes - _building_bytes(ground) + shape.parameters * element
-    more = filled(shape, config, ground.workload.context, room, element)
+    more = vram.filled(shape, config, ground.workload.context, room, element)
     return [_ours(ground, more, ", filled")] if more is not config else []
 
 
