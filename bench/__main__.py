@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands, op_command, rivals_command, scaling_command
+from truffle.bench import commands, op_command, rivals_command, scaling_command, task_command
 from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
@@ -119,10 +119,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_decode_arguments(rivals)
     rivals.set_defaults(run=rivals_command.time_rivals)
 
-    accuracy = subparsers.add_parser("accuracy", help="teacher-forced error against exact decoding, on real text")
+    accuracy = subparsers.add_parser("accuracy", help="error against exact decoding on real text, or scores by task")
     accuracy.add_argument("--model", default="smollm2", help="(%(default)s)")
     accuracy.add_argument("--context", type=int, default=4096, help="prompt tokens (%(default)s)")
-    accuracy.add_argument("--samples", type=int, default=2, help="texts (%(default)s)")
+    accuracy.add_argument("--samples", type=int, default=2, help="texts, or prompts a task (%(default)s)")
     accuracy.add_argument("--steps", type=int, default=32, help="tokens decoded after each prompt (%(default)s)")
     accuracy.add_argument(
         "--continuation", choices=("text", "dense"), default="text",
@@ -130,7 +130,8 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     accuracy.add_argument("--temperature", type=float, default=0.0, help="of the dense continuation (%(default)s)")
     accuracy.add_argument("--prompt-file", type=Path, help="one prompt instead, continued by the dense model itself")
-    accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token")
+    accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token or sample")
+    task_command.add_task_arguments(accuracy)
     add_decode_arguments(accuracy)
     accuracy.set_defaults(run=commands.measure_accuracy)
 

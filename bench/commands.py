@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from truffle.bench import task_command
 from truffle.bench.tables import (
     accuracy_table,
     implementation_table,
@@ -143,7 +144,10 @@ def time_prefill(arguments: argparse.Namespace) -> None:
 
 
 def measure_accuracy(arguments: argparse.Namespace) -> None:
-    """Compare a method with exact decoding, teacher-forced, and print the summary."""
+    """Compare a method with exact decoding, teacher-forced, and print the summary; with --tasks, methods by task."""
+    if arguments.tasks is not None:
+        return task_command.measure_task_accuracy(arguments)
+    task_command.require_tasks(arguments)
     import torch
     from rich.console import Console
     from rich.progress import track

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from rich.console import Console
@@ -58,6 +59,21 @@ def accuracy_table(summary: dict[str, Any]) -> Table:
     for name in ("kl_first_100", "kl_last_100"):
         if name in summary:
             table.add_row(name, f"{summary[name]:.4f}", "")
+    return table
+
+
+def task_table(rows: list[dict[str, Any]]) -> Table:
+    """Scores by task and method, each beside exact decoding of the same samples."""
+    table = _table("task", "method", "asked", "density", "score", "to dense", "95% interval", "samples")
+    for r in rows:
+        p = json.loads(r["parameters"])
+        tables = f" ({p['K']}, {p['L']})" if r["method"] == "lsh" else ""
+        shares = ("" if r[name] is None else f"{r[name]:.2%}" for name in ("asked_density", "density"))
+        low, high = r["difference_low"], r["difference_high"]
+        paired = ("", "") if r["method"] == "dense" else (
+            f"{r['difference']:+.1f}", "" if low is None else f"{low:+.1f} to {high:+.1f}",
+        )  # fmt: skip
+        table.add_row(r["task"], r["method"] + tables, *shares, f"{r['score']:.1f}", *paired, str(r["samples"]))
     return table
 
 

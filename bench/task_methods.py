@@ -1,0 +1,97 @@
+"""Which DecodeConfig a method at a density is, so that methods are compared at equal density."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from truffle.bench.calibration import expected_fraction
+from truffle.kernels.checks import expect
+from truffle.model.arguments import decode_config
+from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters
+from truffle.model.selecting_parameters import SEAL_TOKENS
+
+# Of these (K, L), min_hits 2, the tables are taken whose law is nearest to a density.
+TABLES = ((11, 75), (10, 60), (10, 75), (10, 100), (10, 150), (9, 75), (9, 120), (8, 75), (8, 100), (8, 150), (7, 100),
+          (7, 150), (6, 150), (4, 150))  # fmt: skip
+COSINE_DEVIATION = 0.16  # at which the law finds about as many keys as such tables do in SmolLM2's, from 1K to 4K
+NEVER_EXTENDED = {"epsilon": 0.99, "delta": 0.5}  # a base of b keys then asks for less than b: its z / epsilon is < 1
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method as it decodes, and the density it was asked for: None where it has none or sets its own."""
+
+    config: DecodeConfig
+    density: float | None
+
+
+def contenders(methods: list[str], densities: list[float], arguments: argparse.Namespace) -> list[Contender]:
+    """Every method at every density, dense first; parsed `arguments` are what add_decode_arguments adds.
+
+    A parameter that was given is every method's that has it, in place of what the density says.
+
+    Raises:
+        ValueError: a method or value out of range, or a parameter that none of the methods has.
+    """
+    for method in methods:
+        expect(method in METHODS, "methods", f"some of {', '.join(METHODS)}", repr(method))
+    for density in densities:
+        expect(0 < density <= 1, "densities", "numbers above 0, 1 at most", density)
+    _require_used(methods, arguments)
+    found = []
+    for method in dict.fromkeys(["dense", *methods]):
+        sized = dict.fromkeys(densities) if sizes(method, 1.0) else [None]
+        found += [Contender(_config(method, density, arguments), density) for density in sized]
+    return found
+
+
+def sizes(method: str, density: float) -> dict[str, Any]:
+    """Parameters that make a method attend to this share of the keys; none where it has no such."""
+    if method == "lsh":
+        K, L = nearest_tables(density)
+        return {"K": K, "L": L, "seal_tokens": SEAL_TOKENS}  # or a short prompt would be attended whole
+    if method == "vattention":
+        return {"heavy_budget": density / 2, "base_budget": density / 2, **NEVER_EXTENDED}
+    return {"budget": density} if "budget" in METHODS[method].model_fields else {}
+
+
+def nearest_tables(density: float) -> tuple[int, int]:
+    """(K, L) whose expected density is nearest, as a ratio."""
+
+    def off(tables: tuple[int, int]) -> float:
+        expected = expected_fraction(LshParameters(K=tables[0], L=tables[1]), COSINE_DEVIATION)
+        return abs(math.log(expected / density))
+
+    return min(TABLES, key=off)
+
+
+def _config(method: str, density: float | None, arguments: argparse.Namespace) -> DecodeConfig:
+    own = argparse.Namespace(**vars(arguments))
+    own.method = method
+    for name in set(_given(arguments)) - set(METHODS[method].model_fields):
+        setattr(own, name, None)
+    for name, value in (sizes(method, density) if density else {}).items():
+        if getattr(own, name) is None:
+            setattr(own, name, value)
+    if method != "lsh":
+        own.ball, own.directed, own.no_centring = None, None, False
+        own.impl, own.store_format = [], Execution().store_format
+    return decode_config(own)
+
+
+def _require_used(methods: list[str], arguments: argparse.Namespace) -> None:
+    for name in _given(arguments):
+        having = [method for method, kind in METHODS.items() if name in kind.model_fields]
+        used = any(method in methods for method in having)
+        expect(used, name, f"one of {', '.join(having)} among methods", ", ".join(methods))
+    given = [name for name in ("ball", "directed", "no_centring", "impl") if getattr(arguments, name)]
+    expect("lsh" in methods or not given, given[0] if given else "", "lsh among methods", ", ".join(methods))
+
+
+def _given(arguments: argparse.Namespace) -> list[str]:
+    """Names of the parameters that were given."""
+    names = {name for kind in METHODS.values() for name in kind.model_fields} - {"probing", "centred"}
+    return sorted(name for name in names if getattr(arguments, name) is not None)
