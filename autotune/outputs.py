@@ -10,7 +10,6 @@ from typing import Any
 import truffle
 from truffle.autotune.answer import Answer, front
 from truffle.autotune.baselines import Baseline
-from truffle.autotune.memory import samples_on_gpu
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Target
@@ -59,7 +58,7 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     config = space.config_of(record)
-    names = dict(config.implementations) if samples_on_gpu(config) else _on_host(config, record)
+    names = dict(config.implementations) if config.resident else _on_host(config, record)
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
     return config.model_copy(update={"implementations": names})
 

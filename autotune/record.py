@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from truffle.autotune.memory import Memory, samples_on_gpu
+from truffle.autotune.memory import Memory
 from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
 
 APART, ON_GPU = " + ".join(SEPARATE), "gpu"
@@ -114,7 +114,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
 
 
 def _attends_with(config: DecodeConfig) -> str:
-    if samples_on_gpu(config):
+    if config.resident:
         return ON_GPU
     return FUSED if config.fused else APART
 
@@ -124,7 +124,7 @@ def _label(p: LshParameters, config: DecodeConfig) -> str:
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
     probing = f", {p.probing.name}" if p.probing.amount else ""
     stored = ", int8" if config.execution.store_format == "int8" else ""
-    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}" + (", on the GPU" if samples_on_gpu(config) else "")
+    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}" + (", on the GPU" if config.resident else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:
