@@ -26,7 +26,8 @@ def print_plan(space: Space, ways: list[Baseline]) -> None:
         console.print(f"  {origin} lsh ({point['K']}, {point['L']}): {problem}")
     halves = ", the batch in one or two halves" if target.gpu and space.most_batch > 1 else ""
     on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
+    dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
     console.print(
         f"then the sampler: K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
-        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}; nothing was measured or written"
+        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}{dense}; nothing was measured or written"
     )
