@@ -33,6 +33,7 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
     plain = (4, "bfloat16", "none", "retrieve + sparse_attend")
     assert all((r.threads, r.store_format, r.probing, r.attend_with) == plain for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]
+    assert (done[6].label, done[6].kl) == ("lsh (10, 150), 18 dense layers", done[0].kl)
 
 
 def test_the_defaults_own_kl_is_the_limit(tmp_path):
@@ -72,18 +73,8 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     found = search(tmp_path / "s", accuracy=accuracy)
     found.run(25, 60)
     assert len(accuracy.measured) == len(set(accuracy.measured))
-    names = (
-        "K",
-        "L",
-        "min_hits",
-        "probing",
-        "threads",
-        "batch_size",
-        "pinning",
-        "store_format",
-        "attend_with",
-        "dense_layers",
-    )
+    names = ("K", "L", "min_hits", "probing", "threads", "batch_size", "pinning", "store_format", "attend_with")
+    names += ("dense_layers",)
     settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
     assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
