@@ -57,9 +57,9 @@ def time_decode(arguments: argparse.Namespace) -> None:
     timeline: list[dict[str, Any]] = []
     if arguments.workload:
         workload = workloads.parse_workload(arguments.workload).sampling(arguments.sampled, config.parameters)
+        own_bytes = _limit_vram(arguments, workload.shape, config, workload.context)
         if arguments.fill_vram:
-            config = _filled(arguments, workload, config)
-        _limit_vram(arguments, workload.shape, config, workload.context)
+            config = _filled(workload, config, own_bytes)
         record, timeline = _time_workload(workload, config, arguments)
         record["model"] = workload.model
     else:
@@ -92,26 +92,27 @@ def _time_workload(
     return decode.time_workload(workload, config, arguments.steps, torch.bfloat16), []
 
 
-def _filled(arguments: argparse.Namespace, workload: Any, config: Any) -> Any:
-    """The config with as many dense layers as the limit holds beside what is needed in passing."""
-    from truffle.bench.rivals_command import HEADROOM_BYTES
-    from truffle.bench.vram import filled, parse_size
-    from truffle.kernels.checks import expect
-
-    expect(arguments.vram_limit is not None, "fill_vram", "a --vram-limit to fill", None)
-    room = parse_size(arguments.vram_limit) - 2 * HEADROOM_BYTES
-    return filled(workload.shape, config, workload.context, room)
-
-
-def _limit_vram(arguments: argparse.Namespace, shape: Any, config: Any, context: int) -> None:
+def _limit_vram(arguments: argparse.Namespace, shape: Any, config: Any, context: int) -> int | None:
+    """Enforce the limit there is; returns the bytes that it leaves for tensors."""
     from truffle.bench.vram import limit_vram, parse_size, static_bytes
     from truffle.kernels.checks import expect
 
     if arguments.vram_limit is None:
-        return
+        return None
     size = parse_size(arguments.vram_limit)
     expect(arguments.device == "cuda", "vram_limit", "device cuda", arguments.device)
-    limit_vram(size, static_bytes(shape, config, context))
+    return limit_vram(size, static_bytes(shape, config, context))
+
+
+def _filled(workload: Any, config: Any, own_bytes: int | None) -> Any:
+    """The config with as many dense layers as the limit holds beside what is needed in passing."""
+    from truffle.bench.vram import HEADROOM_BYTES, building_bytes, filled
+    from truffle.kernels.checks import expect
+
+    expect(own_bytes is not None, "fill_vram", "a --vram-limit to fill", None)
+    assert own_bytes is not None
+    room = own_bytes - HEADROOM_BYTES - building_bytes(workload.shape, workload.context)
+    return filled(workload.shape, config, workload.context, room)
 
 
 def time_prefill(arguments: argparse.Namespace) -> None:

@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from truffle.bench.workloads import Workload
     from truffle.model.config import DecodeConfig
 
-# Of the device, beside weights and what contenders count: activations, workspaces, graphs, and keys and values of one
-# request and layer while caches are filled.
-HEADROOM_BYTES = 1 << 30
-
 
 def time_rivals(arguments: argparse.Namespace) -> None:
     """Time ours, stored as asked for and in eight bits, beside every rival, batch by batch."""
     import torch
 
     from truffle.bench.records import write_records
+    from truffle.bench.vram import HEADROOM_BYTES
     from truffle.bench.workloads import parse_workload
 
     base = decode_config(arguments)

@@ -11,6 +11,10 @@ from truffle.kernels.checks import expect
 from truffle.kernels.store import index_bytes, row_bytes
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
 
+# Beside weights and what `static_bytes` counts: activations, workspaces, graphs, and keys and values of one request and
+# layer while caches are filled.
+HEADROOM_BYTES = 1 << 30
+
 _UNITS = {"GiB": 2**30, "GB": 10**9, "MiB": 2**20, "MB": 10**6}
 
 
@@ -50,6 +54,11 @@ def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int
     middle = max(0, context - p.sink - p.window)
     row = row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
     return shape.kv_heads * middle * row + index_bytes(shape.kv_heads, p.K, p.L, middle)
+
+
+def building_bytes(shape: ModelShape, context: int, element_bytes: int = 2) -> int:
+    """What filling a layer takes in passing: a request's rows in float32."""
+    return 3 * context * shape.kv_bytes_per_token(element_bytes) // shape.layers
 
 
 def filled(

@@ -118,10 +118,14 @@ class Lane:
 
 
 class Pipeline:
-    """The lanes of a batch. Holds while the decoder's requests stay the same and their memory where it is."""
+    """The lanes of a batch. Holds while the decoder's requests stay the same and their memory where it is.
+
+    An observed batch is one lane: an observer is shown whole layers.
+    """
 
     def __init__(self, decoder: Decoder) -> None:
-        batch, parts = len(decoder.lengths), decoder.config.execution.micro_batches
+        self.observed = decoder.observer is not None
+        batch, parts = len(decoder.lengths), 1 if self.observed else decoder.config.execution.micro_batches
         bounds = [batch * part // parts for part in range(parts + 1)]
         requests = [range(*pair) for pair in itertools.pairwise(bounds) if pair[0] < pair[1]]
         exchanges: list[dict[int, Exchange]] = [{} for _ in requests]
@@ -132,7 +136,6 @@ class Pipeline:
                     lane[index] = exchange
         self._decoder = decoder
         self.lanes = [Lane(decoder, part, own) for part, own in zip(requests, exchanges, strict=True)]
-        self.observed = decoder.observer is not None
         if decoder.weights.device.type == "cuda" and not self.observed:
             self._capture()
 

@@ -20,7 +20,6 @@ from truffle.bench.rivals.hosted import HostedLayer
 from truffle.bench.rivals.split import SplitLayer
 from truffle.bench.rivals.streamed import STAGING_BYTES, StreamedLayer
 from truffle.bench.timing import layers_beyond_cache
-from truffle.bench.vram import static_bytes
 from truffle.bench.workloads import Workload
 from truffle.model.cache import GROW_SLOTS
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters
@@ -95,25 +94,21 @@ def contenders(ground: Ground, configs: Sequence[DecodeConfig]) -> list[Contende
 def _filled(ground: Ground, config: DecodeConfig) -> list[Contender]:
     """Ours with what is left of the device taken by more dense layers, where there is enough for one."""
     shape, element = ground.workload.shape, ground.keys.element_size()
-    room = ground.room_bytes - _building_bytes(ground) + shape.parameters * element
+    room = ground.room_bytes - vram.building_bytes(shape, ground.workload.context, element) + shape.parameters * element
     more = vram.filled(shape, config, ground.workload.context, room, element)
     return [_ours(ground, more, ", filled")] if more is not config else []
 
 
-def _building_bytes(ground: Ground) -> int:
-    return 3 * ground.workload.context * ground.token_bytes // ground.workload.shape.layers  # a request's, in float32
-
-
 def _ours(ground: Ground, config: DecodeConfig, how: str = "") -> Contender:
     shape, element = ground.workload.shape, ground.keys.element_size()
-    needed = static_bytes(shape, config, ground.workload.context, element) - shape.parameters * element
+    needed = vram.static_bytes(shape, config, ground.workload.context, element) - shape.parameters * element
 
     def build() -> Decoder:
         decoder = Decoder(shape, ground.weights, config)
         whole_step.fill(decoder, *ground.on_device())
         return decoder
 
-    building = _building_bytes(ground)
+    building = vram.building_bytes(shape, ground.workload.context, element)
     reason = _why_not(needed + building, ground)
     name = f"{OURS} {config.execution.store_format}{how}"
     figures = {"dense_layers": layer_kinds(shape, config).dense}
@@ -127,7 +122,7 @@ def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:
         return []
     shape, element = ground.workload.shape, ground.keys.element_size()
     seals_nothing = config.model_copy(update={"parameters": p.model_copy(update={"seal_tokens": GROW_SLOTS})})
-    needed = static_bytes(shape, seals_nothing, context, element) - shape.parameters * element
+    needed = vram.static_bytes(shape, seals_nothing, context, element) - shape.parameters * element
     # Centred keys of the batch; codes, sorted codes and their order of one request.
     building = context * (batch * ground.token_bytes // shape.layers + 12 * shape.kv_heads * p.L)
     sizes = decoding.sizes(shape, p, batch, context)

@@ -166,8 +166,10 @@ def test_an_observer_sees_every_layer_and_changes_nothing(micro_batches):
         decoder.prefill([tokens(60, 0), tokens(20, 1)])
     for step in range(4):
         watched.observer = (lambda index, cache, *parts: seen.append(index)) if step in (1, 2) else None
-        assert torch.equal(watched.step(tokens(2, step)), quiet.step(tokens(2, step)))
-    assert sorted(seen) == sorted([*range(SHAPE.layers)] * 2 * micro_batches)
+        got, want = watched.step(tokens(2, step)), quiet.step(tokens(2, step))
+        # Watched, all requests are one lane; products of fewer rows may be summed in another order.
+        torch.testing.assert_close(got, want, atol=0 if micro_batches == 1 else 2e-5, rtol=0)
+    assert seen == [*range(SHAPE.layers)] * 2, "a whole layer once, whatever the lanes"
 
 
 def certain(config: DecodeConfig) -> DecodeConfig:
