@@ -6,14 +6,15 @@ against 100 us a token at 96K, Llama-3.1-8B, batch 1), so that every layer that 
 
 from __future__ import annotations
 
-from truffle.bench.vram import filled
+from truffle.bench.vram import building_bytes, filled
 from truffle.model.config import PAPER_DEFAULT, DecodeConfig, LshParameters, ModelShape
 
 OWN_LAYERS = PAPER_DEFAULT.dense_layers
 
 
 def filled_layers(shape: ModelShape, context: int, batch: int, room_bytes: int) -> tuple[int, ...] | None:
-    """The dense layers where as many more than the method's own are kept as `room_bytes` of the card hold.
+    """The dense layers where as many more than the method's own are kept as `room_bytes` of the card hold beside what
+    filling their caches takes in passing.
 
     None where there is no room for one more, or for all of them: that is exact attention, a rival of its own. How keys
     are hashed and stored makes no difference, as the host holds them.
@@ -21,7 +22,7 @@ def filled_layers(shape: ModelShape, context: int, batch: int, room_bytes: int) 
     own = tuple(layer for layer in OWN_LAYERS if layer < shape.layers)
     execution = DecodeConfig().execution.model_copy(update={"batch_size": batch})
     config = DecodeConfig(parameters=with_layers(PAPER_DEFAULT, own), execution=execution)
-    found = filled(shape, config, context, room_bytes).parameters
+    found = filled(shape, config, context, room_bytes - building_bytes(shape, context)).parameters
     assert isinstance(found, LshParameters)
     return found.dense_layers if len(own) < len(found.dense_layers) < shape.layers else None
 

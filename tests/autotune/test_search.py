@@ -33,7 +33,7 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
     plain = (4, "bfloat16", "none", "retrieve + sparse_attend")
     assert all((r.threads, r.store_format, r.probing, r.attend_with) == plain for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]
-    assert (done[6].label, done[6].kl) == ("lsh (10, 150), 18 dense layers", done[0].kl)
+    assert (done[6].label, done[6].kl) == ("lsh (10, 150), 15 dense layers", done[0].kl)
 
 
 def test_the_defaults_own_kl_is_the_limit(tmp_path):
@@ -56,7 +56,7 @@ def test_a_given_limit_holds(tmp_path):
 
 def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
     found = search(tmp_path / "s", space=space(memory_gib=24))
-    found.run(8, 60)
+    found.run(12, 60)
     default, large = complete(found)[0], next(r for r in complete(found) if (r.K, r.L) == (11, 300))
     assert default.feasible
     assert large.status == "complete"
