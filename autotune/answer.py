@@ -57,6 +57,8 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
     detail = [f"The fastest exact way is {exact.name}: {exact_rate:.3g} tokens/s ({exact.kind})."]
     if best.attend_with == ON_GPU and best.throughput_kind == "estimated":
         detail.append("Sampling on the GPU is estimated from bytes alone, in its favour: no such kernel was timed.")
+    if best.filled:
+        detail.append(f"What is left of the GPU's memory is filled with dense layers: {best.dense_layers}.")
     if kept_default:
         detail.append("No point gained significantly over the paper's default, so the default is kept.")
     elif over_default is not None and best.origin != "default":

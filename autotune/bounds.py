@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from truffle.autotune.cost_model import gpu_bandwidth
-from truffle.autotune.memory import samples_on_gpu, stored_row_bytes
+from truffle.autotune.memory import stored_row_bytes
 from truffle.autotune.target import Target
 from truffle.bench.calibration import expected_fraction
 from truffle.bench.kinds import layer_kinds
@@ -31,7 +31,7 @@ def too_slow(config: DecodeConfig, workload: Workload, target: Target, fastest_e
 
 
 def _rate(config: DecodeConfig, target: Target) -> float:
-    if samples_on_gpu(config):
+    if config.resident:
         assert target.gpu is not None
         return gpu_bandwidth(target.gpu)
     return target.host.rate(config.execution.threads).gather_512_bytes_per_s.p80

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from truffle.autotune.filling import OWN_LAYERS, with_layers
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, LshParameters
 from truffle.model.weights import LoadedModel
 
 ACCURACY_FIGURES = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
@@ -18,7 +19,12 @@ DEVICE_STEPS = 20
 
 
 class AccuracyMeter:
-    """Accuracy by parameters and store format: it depends on nothing else, so each pair is measured once."""
+    """Accuracy by parameters and store format: it depends on nothing else, so each pair is measured once.
+
+    The model at hand is another than the workload's, with other layers, so that a point whose dense layers fill the
+    card is measured with the method's own, 0 and 16. That is on the safe side: more dense layers only leave less to
+    sample. It shares the measurement with the point that fills nothing.
+    """
 
     def __init__(self, model_id: str, setting: Setting, threads: int, say: Callable[[str], None]) -> None:
         self._model_id, self._setting, self._threads, self._say = model_id, setting, threads, say
@@ -28,11 +34,12 @@ class AccuracyMeter:
 
     def measure(self, config: DecodeConfig) -> dict[str, float | None]:
         """KL, agreement, output error, density and rows of the config's parameters and store format."""
-        key = _accuracy_key(config)
+        key = accuracy_key(config)
         if key not in self.known:
             assert self._model is not None
             here = config.execution.model_copy(update={"threads": self._threads, "batch_size": 1})
-            config = config.model_copy(update={"execution": here, "implementations": {}})
+            changes = {"parameters": _measured_parameters(config), "execution": here, "implementations": {}}
+            config = config.model_copy(update=changes)
             torch.set_num_threads(self._threads)
             numbered = enumerate(self._runs)
             steps = [r for sample, run in numbered for r in accuracy.measure(self._model, run, config, sample)]
@@ -43,7 +50,7 @@ class AccuracyMeter:
     def remember(self, config: DecodeConfig, figures: dict[str, Any]) -> None:
         """Take figures that were measured before."""
         known = {name: figures[name] for name in ACCURACY_FIGURES}
-        self.known.setdefault(_accuracy_key(config), known)
+        self.known.setdefault(accuracy_key(config), known)
 
     def prepare(self) -> None:
         """Load the model and make the exact runs.
@@ -60,5 +67,12 @@ class AccuracyMeter:
         self._model = model
 
 
-def _accuracy_key(config: DecodeConfig) -> str:
-    return f"{config.parameters.model_dump_json()} {config.execution.store_format}"
+def accuracy_key(config: DecodeConfig) -> str:
+    """What accuracy depends on, as text."""
+    return f"{_measured_parameters(config).model_dump_json()} {config.execution.store_format}"
+
+
+def _measured_parameters(config: DecodeConfig) -> LshParameters:
+    p = config.parameters
+    assert isinstance(p, LshParameters)
+    return with_layers(p, OWN_LAYERS)

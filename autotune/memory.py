@@ -8,9 +8,10 @@ import torch
 
 from truffle.autotune.target import Target
 from truffle.bench.kinds import layer_kinds
+from truffle.bench.vram import static_bytes
 from truffle.kernels.checks import expect
-from truffle.kernels.store import SEGMENT_TOKENS, row_bytes
-from truffle.model.config import SEPARATE, DecodeConfig, LshParameters, ModelShape
+from truffle.kernels.store import index_bytes, row_bytes
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 
 WEIGHT_BYTES = 2  # bfloat16
 
@@ -28,17 +29,6 @@ class Memory:
     index_bytes: int
 
 
-def samples_on_gpu(config: DecodeConfig) -> bool:
-    """Whether stores and tables are on the GPU, and what is sampled is retrieved and attended there."""
-    return all(config.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
-
-
-def index_bytes_per_layer(p: LshParameters, kv_heads: int, tokens: int) -> int:
-    """16-bit ids and 32-bit offsets of one request, in segments of 65,536 tokens."""
-    segments = -(-tokens // SEGMENT_TOKENS)
-    return kv_heads * p.L * (2 * tokens + 4 * segments * ((1 << p.K) + 1))
-
-
 def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
     """A token and key/value head in the config's store format."""
     return row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
@@ -46,22 +36,21 @@ def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
 
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch, under `dense` or `lsh`."""
-    kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
-    token_bytes = 2 * shape.kv_heads * shape.head_dim * 2
-    weights = shape.parameters * WEIGHT_BYTES
-    exact = kinds.dense * context * token_bytes
-    store = index = 0
-    if isinstance(p, LshParameters):
-        middle = max(0, context - p.sink - p.window)
-        exact += kinds.sparse * (p.sink + p.window + p.seal_tokens) * token_bytes
-        store = kinds.sparse * middle * shape.kv_heads * stored_row_bytes(shape, config)
-        index = kinds.sparse * index_bytes_per_layer(p, shape.kv_heads, middle)
-    held, sampled = weights + batch * exact, batch * (store + index)
-    if not has_gpu:
-        return Memory(0, held + sampled, batch * index)
-    if samples_on_gpu(config):
-        return Memory(held + sampled, 0, batch * index)
-    return Memory(held, sampled, batch * index)
+    held = static_bytes(shape, config, context, WEIGHT_BYTES)
+    store, index = _sampled_bytes(shape, config, context)
+    apart = 0 if config.resident else store + index
+    return Memory(held, apart, index) if has_gpu else Memory(0, held + apart, index)
+
+
+def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[int, int]:
+    """Stores and tables of all layers and requests."""
+    p = config.parameters
+    if not isinstance(p, LshParameters):
+        return 0, 0
+    caches = config.execution.batch_size * layer_kinds(shape, config).sparse
+    middle = max(0, context - p.sink - p.window)
+    store = middle * shape.kv_heads * stored_row_bytes(shape, config)
+    return caches * store, caches * index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 
 def require_weights_fit(shape: ModelShape, target: Target) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import truffle
 from truffle.autotune.answer import Answer, front
 from truffle.autotune.baselines import Baseline
-from truffle.autotune.memory import samples_on_gpu
+from truffle.autotune.filling import OWN_LAYERS, written
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Target
@@ -59,7 +59,7 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     config = space.config_of(record)
-    names = dict(config.implementations) if samples_on_gpu(config) else _on_host(config, record)
+    names = dict(config.implementations) if config.resident else _on_host(config, record)
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
     return config.model_copy(update={"implementations": names})
 
@@ -98,6 +98,7 @@ def _match(target: Target) -> tuned.Match:
 def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
     if record is None:
         return {"kl": Figure(value=0.0, kind="measured", measured_on="exact attention, by definition")}
+    proxy += f", dense layers {written(OWN_LAYERS)} only" if record.filled else ""
     found = {"kl": Figure(value=record.kl, ci95=(record.kl_low, record.kl_high), kind="measured", measured_on=proxy)}
     for name in ("top1", "perplexity_ratio", "output_error", "density", "rows"):
         found[name] = Figure(value=getattr(record, name), kind="measured", measured_on=proxy)
@@ -155,7 +156,7 @@ def study_record(
         },
         "answer": {
             "headline": answer.headline,
-            "detail": [*answer.detail, *target.notes],
+            "detail": [*answer.detail, *_notes(records), *target.notes],
             "trial": answer.trial.number if answer.trial else None,
             "gain_over_dense": answer.gain_over_dense,
             "gain_over_default": answer.gain_over_default,
@@ -164,6 +165,16 @@ def study_record(
         "trials": [record.to_dict() for record in [*_exact_trials(baselines, records), *records]],
         **facts,
     }  # fmt: skip
+
+
+def _notes(records: list[TrialRecord]) -> list[str]:
+    """What a reader has to know of the figures."""
+    if not any(record.filled and record.kl is not None for record in records):
+        return []
+    return [
+        f"Where dense layers fill the GPU, accuracy was measured with layers {written(OWN_LAYERS)} dense alone, "
+        "which is on the safe side: more dense layers only leave less to sample."
+    ]
 
 
 def _baseline_fields(baseline: Baseline) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from truffle.autotune import baselines
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.record import describe
 from truffle.autotune.space import Space
 
 
@@ -23,10 +24,11 @@ def print_plan(space: Space, ways: list[Baseline]) -> None:
         config = space.config(point)
         needed = memory(space.workload.shape, config, space.workload.context, target.gpu is not None)
         problem = does_not_fit(needed, target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)"
-        console.print(f"  {origin} lsh ({point['K']}, {point['L']}): {problem}")
+        console.print(f"  {origin} {describe(config)['label']}: {problem}")
     halves = ", the batch in one or two halves" if target.gpu and space.most_batch > 1 else ""
     on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
+    dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
     console.print(
         f"then the sampler: K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
-        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}; nothing was measured or written"
+        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}{dense}; nothing was measured or written"
     )

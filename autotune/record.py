@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from truffle.autotune.memory import Memory, samples_on_gpu
+from truffle.autotune.filling import OWN_LAYERS, written
+from truffle.autotune.memory import Memory
 from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
 
 APART, ON_GPU = " + ".join(SEPARATE), "gpu"
@@ -69,6 +70,11 @@ class TrialRecord:
     confirmed: bool = False
     seconds: float | None = None
 
+    @property
+    def filled(self) -> bool:
+        """Whether more layers are dense than the method's own, with which its accuracy was measured."""
+        return self.dense_layers not in (None, written(OWN_LAYERS))
+
     def updated(self, **changes: Any) -> TrialRecord:
         """A copy with some figures changed."""
         return replace(self, **changes)
@@ -107,14 +113,14 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
         settings |= {
             "label": _label(p, config), "store_format": execution.store_format,
             "K": p.K, "L": p.L, "min_hits": p.min_hits, "probing": p.probing.name, "sink": p.sink,
-            "window": p.window, "dense_layers": ",".join(map(str, p.dense_layers)), "seed": p.seed,
+            "window": p.window, "dense_layers": written(p.dense_layers), "seed": p.seed,
             "attend_with": _attends_with(config),
         }  # fmt: skip
     return settings
 
 
 def _attends_with(config: DecodeConfig) -> str:
-    if samples_on_gpu(config):
+    if config.resident:
         return ON_GPU
     return FUSED if config.fused else APART
 
@@ -124,7 +130,8 @@ def _label(p: LshParameters, config: DecodeConfig) -> str:
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
     probing = f", {p.probing.name}" if p.probing.amount else ""
     stored = ", int8" if config.execution.store_format == "int8" else ""
-    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}" + (", on the GPU" if samples_on_gpu(config) else "")
+    dense = "" if p.dense_layers == OWN_LAYERS else f", {len(p.dense_layers)} dense layers"
+    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}{dense}" + (", on the GPU" if config.resident else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:

@@ -11,6 +11,7 @@ import optuna
 
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.bounds import too_slow
+from truffle.autotune.filling import filled_layers, read, written
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import APART, ON_GPU, TrialRecord
 from truffle.autotune.target import Target
@@ -28,7 +29,7 @@ GPU_KERNELS = "gpu_triton"
 IMPLEMENTATIONS = {FUSED: {FUSED: "auto"}, ON_GPU: dict.fromkeys(SEPARATE, GPU_KERNELS)}
 SETTINGS = (
     *("K", "L", "min_hits", "probing", "batch_size", "pinning", "wait_policy", "micro_batches"),
-    *("store_format", "attend_with"),
+    *("store_format", "attend_with", "dense_layers"),
 )
 
 
@@ -47,16 +48,22 @@ class Space:
     seed: int
 
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The default, then the paper's points, with all threads and a batch of one; (origin, parameters)."""
+        """The default, then the paper's points, with all threads and a batch of one; (origin, parameters).
+
+        Last the default that fills the card, where that is a choice: no less accurate, and as a rule faster.
+        """
         execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
         execution |= {"store_format": Execution().store_format, "probing": "none"}
         execution |= {"pinning": "none", "wait_policy": "park"} if self.threads[-1] > 1 else {}
         execution |= {"attend_with": APART} if self._may_fuse else {}
         execution |= {"on_gpu": False} if self.may_sample_on_gpu else {}
+        execution |= {"fill_vram": False} if self.filling(1) else {}
         default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
             yield "paper", {"K": K, "L": L, "min_hits": 2, **execution}
+        if self.filling(1):
+            yield "search", {**default, **execution, "fill_vram": True}
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
         """A point as the sampler asks for it. It is asked only for what makes a difference to the rest of the point:
@@ -85,7 +92,18 @@ class Space:
             how["attend_with"] = trial.suggest_categorical("attend_with", (APART, FUSED))
         if self.target.gpu and batch > 1:
             how["micro_batches"] = trial.suggest_categorical("micro_batches", MICRO_BATCHES)
+        if self.filling(batch):
+            how["fill_vram"] = trial.suggest_categorical("fill_vram", (False, True))
         return how
+
+    def filling(self, batch: int) -> str | None:
+        """The dense layers that fill what a batch that samples on the host leaves of the card, as records write them.
+
+        None where there is no such choice: no more fit, or all do. Beside stores and tables the card is not filled.
+        """
+        workload = self.workload
+        layers = filled_layers(workload.shape, workload.context, batch, self.target.usable_gpu_bytes)
+        return written(layers) if layers else None
 
     @functools.cached_property
     def _may_fuse(self) -> bool:
@@ -99,24 +117,33 @@ class Space:
         return self.target.gpu is not None and runs and self._holds(1, ON_GPU)
 
     @functools.cached_property
+    def may_fill(self) -> bool:
+        """Whether there is a batch that leaves the card room for more dense layers."""
+        return any(map(self.filling, range(1, self.most_batch + 1)))
+
+    @functools.cached_property
     def most_batch(self) -> int:
         """The largest batch for which the smallest index fits, 1 at least."""
         places = (APART, ON_GPU) if self.may_sample_on_gpu else (APART,)
-        fitting = (n for n in range(MOST_BATCH, 1, -1) if any(self._holds(n, place) for place in places))
-        return next(fitting, 1)
+        for batch in range(MOST_BATCH, 1, -1):
+            if any(self._holds(batch, place) for place in places) or self._holds(batch, APART, fill_vram=True):
+                return batch
+        return 1
 
-    def _holds(self, batch: int, attend_with: str) -> bool:
+    def _holds(self, batch: int, attend_with: str, fill_vram: bool = False) -> bool:
         """Whether the smallest store and index of a batch fit."""
         smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0, "store_format": "int8"}
-        return self._shortage(self.config({**smallest, "batch_size": batch, "attend_with": attend_with})) is None
+        how = {"batch_size": batch, "attend_with": attend_with, "fill_vram": fill_vram}
+        return self._shortage(self.config({**smallest, **how})) is None
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
         """The decode config of a point; threads float and park, the batch stays whole, queries visit their own buckets
-        only, and two operations retrieve and attend, unless it says otherwise.
+        only, two operations retrieve and attend, and dense layers are the method's own, unless it says otherwise.
         """
         probing = Probing.named(point.get("probing") or "none")
         how = {"min_hits": point["min_hits"], "probing": probing, "seed": self.seed}
-        parameters = LshParameters(K=point["K"], L=point["L"], **how)
+        layers = self.filling(point["batch_size"]) if point.get("fill_vram") else point.get("dense_layers")
+        parameters = LshParameters(K=point["K"], L=point["L"], dense_layers=read(layers), **how)
         defaults = {"pinning": "none", "wait_policy": "park", "micro_batches": 1}
         execution = Execution(
             threads=self.threads[point["threads"]],

@@ -7,7 +7,6 @@ from typing import Any
 from truffle.autotune import gpu_sampling, overlap
 from truffle.autotune.cost_model import StepTime
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
-from truffle.autotune.memory import samples_on_gpu
 from truffle.autotune.target import Target
 from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench import bandwidth
@@ -39,7 +38,7 @@ class ThroughputMeter:
         """Figures of a record: tokens a second with interval, kind, and the parts of a step."""
         if self.whole_layers:
             return self.whole_layers.run(config)
-        return self._sampled_on_gpu(config) if samples_on_gpu(config) else self._answered(config, seconds)
+        return self._sampled_on_gpu(config) if config.resident else self._answered(config, seconds)
 
     def _sampled_on_gpu(self, config: DecodeConfig) -> dict[str, Any]:
         shape, gpu, p = self._workload.shape, self._target.gpu, config.parameters

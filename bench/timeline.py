@@ -138,7 +138,8 @@ def breakdown(steps: list[list[LayerSpans]], weights_us: float | None) -> dict[s
     Attributes of the result:
         layer_us: from one answer to the next, where the next layer is sampled too.
         layer_host_us: the CPU kernels. layer_weights_us: the products with the weights alone, as given.
-        layer_rest_us: what remains of layer_us: launches, copies, waits, and all small kernels that do not overlap.
+        layer_rest_us: what remains of layer_us: launches, waits, what crosses the link, and small kernels that do not
+            overlap.
         layer_gpu_before_us, layer_gpu_beside_us: the parts of the device.
         layer_arrival_us: from the end of `before` to the start of the answer.
         layer_launch_us: from the end of the answer to the start of the next part; 0 where that was launched before,
@@ -171,7 +172,7 @@ def timeline_records(step: list[LayerSpans], lane: int) -> list[dict[str, Any]]:
     layer = typical(step)
     origin = layer.before[0]
     spans = {
-        "device: merge, finish, project, ask, copy": layer.before,
+        "device: merge, finish, project, ask": layer.before,
         "host: retrieve and attend": layer.answer,
         "device: attend exactly": layer.beside,
         "device: the next layer's": layer.after,

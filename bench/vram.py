@@ -74,9 +74,10 @@ def filled(
     p = config.parameters
     expect(isinstance(p, LshParameters), "fill_vram", "the method lsh, whose layers sample", p.method)
     assert isinstance(p, LshParameters)
-    order = [*p.dense_layers, *(layer for layer in range(shape.layers) if layer not in p.dense_layers)]
+    own = [layer for layer in p.dense_layers if layer < shape.layers]
+    order = [*own, *(layer for layer in range(shape.layers) if layer not in own)]
     best = config
-    for count in range(len(p.dense_layers) + 1, shape.layers + 1):
+    for count in range(len(own) + 1, shape.layers + 1):
         parameters = p.model_copy(update={"dense_layers": tuple(sorted(order[:count]))})
         more = config.model_copy(update={"parameters": parameters})
         if static_bytes(shape, more, context, element_bytes) > room_bytes:

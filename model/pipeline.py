@@ -1,11 +1,12 @@
 """A decode step of a batch: the device attends and multiplies while the host attends to what it samples.
 
-    device   ... project, ask ─► copy ──┬► attend_exactly           ┌► copy ─► merge, finish, project, ask ...
-    host                                └► answer ──────────────────┘
+    device   ... project, ask ──┬► attend_exactly, wait           ┌► merge, finish, project, ask ...
+    host                        └► answer ────────────────────────┘
 
-A step is one program a lane, the model from top to bottom, in parts that end where the host comes in: what follows
-a layer's `ask` overlaps with the host's `answer`. On a GPU the parts are captured once and replayed. With two lanes
-the device works for one half of the batch while the host works for the other.
+Kernels write questions to memory that both sides share, and read answers there. A step is one program a lane, the
+model from top to bottom, in parts that end where the host comes in: what follows a layer's `ask` overlaps with the
+host's `answer`. On a GPU the parts are captured once and replayed. With two lanes the device works for one half of the
+batch while the host works for the other.
 """
 
 from __future__ import annotations

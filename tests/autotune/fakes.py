@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from truffle.autotune.evaluate import accuracy_key
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Host, Target
@@ -51,7 +52,7 @@ class Accuracy:
         self._known: dict[str, dict[str, Any]] = {}
 
     def measure(self, config: DecodeConfig) -> dict[str, Any]:
-        key = f"{config.parameters.model_dump_json()} {config.execution.store_format}"
+        key = accuracy_key(config)
         if key not in self._known:
             self.measured.append(key)
             kl = 0.02 * (config.parameters.K / 10) ** 6 * (150 / config.parameters.L) ** 2
@@ -63,7 +64,7 @@ class Accuracy:
 
     def remember(self, config: DecodeConfig, figures: dict[str, Any]) -> None:
         names = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
-        key = f"{config.parameters.model_dump_json()} {config.execution.store_format}"
+        key = accuracy_key(config)
         self._known.setdefault(key, {name: figures[name] for name in names})
 
 

@@ -9,7 +9,7 @@ from truffle.autotune import cost_model, gpu_sampling, outputs
 from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.bounds import too_slow
-from truffle.autotune.memory import does_not_fit, memory, samples_on_gpu
+from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import ON_GPU, describe
 from truffle.bench.calibration import expected_fraction
 from truffle.model.config import DecodeConfig, Execution, LshParameters
@@ -86,7 +86,7 @@ def test_it_is_named_in_the_record_the_config_and_the_answer():
     there = space(gpu="h200")
     found = record(3, 0.01, 90.0, attend_with=ON_GPU, batch_size=2)
     config = there.config_of(found)
-    assert samples_on_gpu(config)
+    assert config.resident
     settings = describe(config)
     assert (settings["attend_with"], settings["label"]) == ("gpu", "lsh (10, 150), on the GPU")
     exact = Baseline("all on the GPU", True, None, batch_size=2, tokens_per_s=10.0)

@@ -123,11 +123,15 @@ def test_the_host_pauses_while_the_gpu_works_alone():
     assert pause_seconds(LLAMA, lsh(2, 2), gpu) == 0.0
 
 
-def test_the_estimate_is_near_a_step_that_was_measured():
-    """An H200's step beside 15 threads, whose answers took 498 us a layer: 21.5 ms, of which the model finds 93%."""
+@pytest.mark.parametrize("file", ["decode_pipeline", "scaling_batch", "scaling_batch_two_lanes"])
+def test_the_estimate_is_near_steps_that_were_measured(file):
+    """An H200's steps beside 15 threads, given what their answers took: by one to six requests, in one lane and two."""
     gpu = space(gpu="h200").target.gpu
-    evidence = Path(__file__).parents[2] / "reports/results/h200/decode_pipeline_int8.json"
-    record = json.loads(evidence.read_text())["records"][0]
-    config = DecodeConfig(parameters=LshParameters(), execution=Execution(store_format="int8"))
-    found = step_time(LLAMA, config, CONTEXT, gpu, 0.0, record["layer_host_us"] * 1e-6)
-    assert found.total == pytest.approx(record["median_us"] * 1e-6, rel=0.1)
+    evidence = Path(__file__).parents[2] / f"reports/results/h200/{file}.json"
+    measured = [r for r in json.loads(evidence.read_text())["records"] if "layer_host_us" in r]
+    assert measured
+    for record in measured:
+        execution = Execution(batch_size=record["batch"], micro_batches=record["micro_batches"])
+        config = DecodeConfig(parameters=LshParameters(), execution=execution)
+        found = step_time(LLAMA, config, CONTEXT, gpu, 0.0, record["layer_host_us"] * 1e-6)
+        assert found.total == pytest.approx(record["median_us"] * 1e-6, rel=0.15), record["batch"]

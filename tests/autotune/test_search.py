@@ -33,6 +33,7 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
     plain = (4, "bfloat16", "none", "retrieve + sparse_attend")
     assert all((r.threads, r.store_format, r.probing, r.attend_with) == plain for r in done[:6])
     assert [r.origin for r in done[6:]] == ["search", "search"]
+    assert (done[6].label, done[6].kl) == ("lsh (10, 150), 15 dense layers", done[0].kl)
 
 
 def test_the_defaults_own_kl_is_the_limit(tmp_path):
@@ -55,7 +56,7 @@ def test_a_given_limit_holds(tmp_path):
 
 def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
     found = search(tmp_path / "s", space=space(memory_gib=24))
-    found.run(8, 60)
+    found.run(12, 60)
     default, large = complete(found)[0], next(r for r in complete(found) if (r.K, r.L) == (11, 300))
     assert default.feasible
     assert large.status == "complete"
@@ -73,11 +74,12 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     found.run(25, 60)
     assert len(accuracy.measured) == len(set(accuracy.measured))
     names = ("K", "L", "min_hits", "probing", "threads", "batch_size", "pinning", "store_format", "attend_with")
+    names += ("dense_layers",)
     settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
     assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
     assert all(found._space.config_of(r).execution.store_format == r.store_format for r in complete(found))
-    assert all(r.label.endswith(", int8") == (r.store_format == "int8") for r in complete(found))
+    assert all((", int8" in r.label) == (r.store_format == "int8") for r in complete(found))
 
 
 def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_record(tmp_path):

@@ -31,12 +31,24 @@ def test_waiting_and_pinning_need_threads_that_wait():
         assert config.execution.threads > 1 or config.execution.wait_policy == "park"
 
 
+def test_filling_is_asked_where_a_batch_leaves_room_for_some_but_not_all_layers():
+    for gpu, batches in (("4090", range(1, 5)), ("h200", range(10, 43))):
+        there, found = space(gpu=gpu), drawn(gpu=gpu)
+        for config, params in found:
+            on_host, batch = not config.resident, config.execution.batch_size
+            assert ("fill_vram" in params) == (on_host and batch in batches)
+            layers = there.filling(batch) if params.get("fill_vram") else "0,16"
+            assert describe(config)["dense_layers"] == layers
+        assert {params.get("fill_vram") for _, params in found} == {None, False, True}
+    assert all("fill_vram" not in params for _, params in drawn(gpu="none", memory_gib=64))
+
+
 def test_what_samples_on_the_gpu_asks_nothing_of_the_host():
     found = drawn(gpu="h200")
     there = [(config, params) for config, params in found if describe(config)["attend_with"] == "gpu"]
     assert 0 < len(there) < len(found)
     for config, params in there:
-        assert not {"threads", "pinning", "wait_policy", "micro_batches", "attend_with"} & set(params)
+        assert not {"threads", "pinning", "wait_policy", "micro_batches", "attend_with", "fill_vram"} & set(params)
         assert config.parameters.probing.kind != "directed"
     assert all("on_gpu" not in params for config, params in found if config.parameters.probing.kind == "directed")
     assert all("on_gpu" not in params for _, params in drawn(gpu="4090"))
