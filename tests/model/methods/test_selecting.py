@@ -152,7 +152,10 @@ def test_every_method_generates_and_tells_what_it_reads(p):
     prompts = [torch.randint(0, 101, (n,), generator=generator(n)) for n in (80, 3, 41)]
     produced = list(generate(decoder, prompts, 8))
     assert [len(new) for new in produced] == [3] * 8
-    assert 0 < meter.density < 1
+    if isinstance(p, VAttentionParameters) and p.bound == "hoeffding":
+        assert meter.density == 1, "of so few keys a bound that always holds leaves none out"
+    else:
+        assert 0 < meter.density < 1
     layer = decoder.caches[1]
     assert isinstance(layer, SelectingLayer)
     for request in range(3):
