@@ -47,6 +47,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     from truffle.bench import decode, workloads
     from truffle.bench.accuracy import require_positions
     from truffle.bench.records import write_records
+    from truffle.kernels.checks import expect
     from truffle.model.weights import load
 
     config = with_batch(decode_config(arguments), arguments.batch)
@@ -64,6 +65,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
         record, timeline = _time_workload(workload, config, arguments)
         record["model"] = workload.model
     else:
+        expect(not arguments.fill_vram, "fill_vram", "a --workload, whose memory is known before", arguments.model)
         dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
         model = load(arguments.model, arguments.device, dtype)
         _limit_vram(arguments, model.shape, config, arguments.context)

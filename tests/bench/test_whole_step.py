@@ -163,6 +163,18 @@ def test_what_is_left_of_a_limit_is_filled_with_dense_layers():
         filled(shape, DecodeConfig(), 98_304, 10**12)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workload", "tiny@600"], "fill_vram: expected a --vram-limit to fill, got None"),
+        (["--model", "smollm2"], "fill_vram: expected a --workload, whose memory is known before, got smollm2"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(workload, capsys, options, message):
+    assert main(["decode", *options, "--method", "lsh", "--fill-vram"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.gpu
 def test_a_limit_holds():
     from truffle.bench.vram import limit_vram
