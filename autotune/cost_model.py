@@ -10,7 +10,7 @@ from truffle.kernels.profiles import GpuProfile
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape
 
 # Kernels that a layer launches inside a captured graph: norms, projections, RoPE, attention, SwiGLU; and those
-# that sampling adds: hash, pack, merge and the copies' own.
+# that sampling adds: hash, pack, wait, merge, and what appends to exact slots.
 LAUNCHES_PER_LAYER, LAUNCHES_PER_SAMPLED_LAYER = 10, 5
 
 
@@ -100,7 +100,7 @@ def sampled_layer(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfi
 
 
 def _asked(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> StepTime:
-    """What a sampled layer has over a layer that attends to nothing: its exact slots, hashing, and both copies."""
+    """What a sampled layer has over a layer that attends to nothing: its exact slots, hashing, and the link."""
     tokens = p.sink + p.window + p.seal_tokens // 2
     return StepTime(
         gpu_attend=batch * kv_bytes_per_layer(shape, tokens) / gpu_bandwidth(gpu),

@@ -1,6 +1,6 @@
 """What of a step's parts hides behind others: the GPU's and the host's work as model/pipeline.py overlaps them.
 
-For a lane of the batch a sampled layer is `rest` on the GPU (weights, launches, hashing, both copies), and then the
+For a lane of the batch a sampled layer is `rest` on the GPU (weights, launches, hashing, the link), and then the
 GPU's exact attention, `attend`, beside the host's `answer`. A lane by itself takes
 
     rest + max(answer, attend)

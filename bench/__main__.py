@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_decode_arguments(prefill)
     prefill.set_defaults(run=commands.time_prefill)
 
-    transfers = subparsers.add_parser("transfers", help="what a decode step copies between CPU and GPU, and its share")
+    transfers = subparsers.add_parser("transfers", help="what crosses the link in a decode step, and its share")
     transfers.add_argument(
         "--workload", type=lambda given: given.split(","), default=["llama-3.1-8b@16k", "llama-3.1-8b@96k"],
         metavar="MODEL@CONTEXT[,...]", help="(llama-3.1-8b@16k,llama-3.1-8b@96k)",

@@ -112,7 +112,7 @@ def timeline_table(records: list[dict[str, Any]]) -> Table:
 
 
 def transfer_table(records: list[dict[str, Any]]) -> Table:
-    """What a step copies each way by batch and context."""
+    """What crosses the link each way in a step, by batch and context."""
     table = _table("workload", "batch", "to host", "time", "to device", "time", "step", "share of the step")
     for r in records:
         if "to_host_bytes" not in r:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
@@ -13,7 +14,7 @@ from truffle.model.methods.base import Usage
 from truffle.model.operations import Operations
 
 
-class SplitLayer:
+class SplitLayer(ABC):
     """A LayerCache of one batch of prompts, of which the device keeps the first `sink` and the last `resident` tokens.
 
     Every layer is split at the same place, rather than some layers kept whole: the device then has work in each layer
@@ -42,9 +43,9 @@ class SplitLayer:
     def _given_away(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         return [part[:, self._sink : self._sink + hosted] for part, hosted in zip(parts, self.hosted, strict=True)]
 
+    @abstractmethod
     def _host(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         """Take what lies on the host, one [Hkv, n, d] a request."""
-        raise NotImplementedError
 
     def twin(self, layer: int) -> Self:
         """Another layer, that numbered `layer`, with the same contents, of which the host's part is shared."""

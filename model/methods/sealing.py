@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
@@ -16,7 +17,7 @@ from truffle.model.operations import Operations
 from truffle.model.staging import Arrival
 
 
-class SealingLayer:
+class SealingLayer(ABC):
     """What sampled layers share, a LayerCache but for its steps: exact slots [sink | open segment | window], stores,
     and a selector.
 
@@ -37,9 +38,9 @@ class SealingLayer:
         self._sink, self._window, self._seal_tokens = sink, window, seal_tokens
         self._store_dtype, self.selector, self._ops = store_dtype, selector, ops
 
+    @abstractmethod
     def _forget_steps(self) -> None:
         """Other requests are decoded from now on: keep nothing that belongs to those there were."""
-        raise NotImplementedError
 
     def prefill(self, keys: list[torch.Tensor], values: list[torch.Tensor], later: Later = at_once) -> None:
         self.stores: list[Store] = []
@@ -121,9 +122,9 @@ class SealingLayer:
     def _longest(self, requests: range) -> int:
         return max(self.stores[request].length for request in requests)
 
+    @abstractmethod
     def _sampled(self) -> torch.Tensor:
         """Keys that the last step sampled by query head, [B, H] on the CPU."""
-        raise NotImplementedError
 
     def usage(self) -> Usage:
         exact = torch.tensor(self._exact.lengths)
