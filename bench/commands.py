@@ -238,7 +238,9 @@ def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
 
 def _brief(config: Any) -> str:
     """The method's parameters, on one line."""
-    shown = config.parameters.model_dump(mode="json")
+    shown = config.parameters.model_dump(mode="json", exclude_none=True)
+    if shown.get("family") == "simhash":
+        del shown["family"]
     probing = shown.pop("probing", {"kind": "none"})
     if probing["kind"] != "none":
         shown["probing"] = f"{probing['kind']} {probing['amount']}"
