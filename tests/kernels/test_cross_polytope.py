@@ -59,7 +59,7 @@ def test_a_table_is_as_many_hashes_as_its_bits_take_and_the_last_may_be_smaller(
 
 
 @pytest.mark.parametrize(("K", "coordinates"), [(3, 4), (5, 16), (8, 16), (16, 128)])
-def test_codes_have_K_bits_and_name_the_largest(K, coordinates):
+def test_codes_have_their_bits_and_name_the_largest(K, coordinates):
     hashes, L = hashes_of(K, coordinates), 7
     x = torch.randn(2, 300, 24, generator=torch.Generator().manual_seed(0))
     planes = torch.from_numpy(hyperplanes(24, sum(hashes), L, 3, 0).copy())
@@ -67,13 +67,12 @@ def test_codes_have_K_bits_and_name_the_largest(K, coordinates):
     cross_polytope_codes(x, planes, None, codes, hashes)
     assert int(codes.int().max()) < 1 << K
     table, token = 4, 11
-    projections, code, want = (x[1, token] @ planes).view(L, -1)[table].tolist(), 0, 0
+    projections, want = (x[1, token] @ planes).view(L, -1)[table].tolist(), 0
     for m in reversed(hashes):
         last, projections = projections[-m:], projections[:-m]
         at = max(range(m), key=lambda j: abs(last[j]))
         want = want << m.bit_length() | 2 * at | (last[at] > 0)
-    code = int(codes[1, table, token])
-    assert code == want
+    assert int(codes[1, table, token]) == want
 
 
 @pytest.mark.parametrize(("K", "coordinates"), [(3, 4), (5, 16), (6, 8)])
