@@ -150,6 +150,14 @@ def build_parser() -> argparse.ArgumentParser:
     probing.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     probing.add_argument("--json", type=Path, metavar="FILE", help="write a record a setting and context")
     probing.set_defaults(run=commands.compare_probing)
+
+    families = subparsers.add_parser("families", help="output error of hash families at equal density, on real keys")
+    families.add_argument("--model", default="smollm2", help="(%(default)s)")
+    families.add_argument("--context", type=int, default=4096, help="tokens, those of the steps included (%(default)s)")
+    families.add_argument("--steps", type=int, default=2, help="last tokens, whose queries are used (%(default)s)")
+    families.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    families.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    families.set_defaults(run=commands.compare_families)
     return parser
 
 

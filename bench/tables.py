@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -101,6 +102,21 @@ def _plain(r: dict[str, Any], name: str) -> tuple[str, str]:
         r[f"{name}_{key}"] for key in ("K", "L", "min_hits", "output_error", "density", "index_bytes", "ratio")
     )
     return f"({K}, {L}, {min_hits}) {error:.3f} {keys:.1%} {size:.0f} B", f"{ratio:.2f}x"
+
+
+def family_table(records: list[dict[str, Any]]) -> Table:
+    """Output error by hash family at equal density, for equal tables and hits; index bytes a token beside."""
+    at = sorted({r["at_density"] for r in records})
+    columns = itertools.chain.from_iterable((f"error at {density:.0%}", "B/token") for density in at)
+    table = _table("family", "L", "hits", *columns)
+    for (family, L, hits), own in itertools.groupby(records, key=lambda r: (r["family"], r["L"], r["min_hits"])):
+        pairs = ((_or_none(r["output_error"], ".3f"), _or_none(r["index_bytes"], ".0f")) for r in own)
+        table.add_row(family, str(L), str(hits), *itertools.chain.from_iterable(pairs))
+    return table
+
+
+def _or_none(figure: float | None, form: str) -> str:
+    return "" if figure is None else f"{figure:{form}}"
 
 
 def timeline_table(records: list[dict[str, Any]]) -> Table:

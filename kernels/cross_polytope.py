@@ -11,7 +11,7 @@ import torch
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.polytope_integral import log_scaled_probability
 
-_SCRATCH = 1 << 24  # projections that are held at a time
+_SCRATCH = 1 << 21  # projections that are held at a time, for a cache to hold
 _DEGREE = 40
 
 
@@ -32,21 +32,21 @@ def cross_polytope_codes(
     (Andoni et al., arXiv 1509.02897, with a Gaussian rotation, for which the law below is exact.)
     """
     x = x.float() if center is None else x.float() - center[:, None]
-    columns = sum(hashes)
+    across, columns = x.transpose(1, 2), sum(hashes)
     tables = max(1, _SCRATCH // (x.shape[0] * x.shape[1] * columns))
     for part, into in zip(planes.split(tables * columns, dim=1), codes.split(tables, dim=1), strict=True):
-        projections = (x @ part).unflatten(-1, (into.shape[1], -1))
-        into.copy_(_packed(projections, hashes).transpose(1, 2))
+        projections = (part.T @ across).unflatten(1, (into.shape[1], -1))
+        into.copy_(_packed(projections, hashes))
 
 
 def _packed(projections: torch.Tensor, hashes: tuple[int, ...]) -> torch.Tensor:
-    """Codes [..., L] of projections [..., L, sum(hashes)]."""
-    code, shift = torch.zeros(projections.shape[:-1], dtype=torch.int32, device=projections.device), 0
-    for part in projections.split(hashes, dim=-1):
-        largest = part.abs().argmax(-1, keepdim=True)
-        value = 2 * largest + (part.gather(-1, largest) > 0)
-        code |= value.squeeze(-1).int() << shift
-        shift += part.shape[-1].bit_length()
+    """Codes [R, L, n] int32 of projections [R, L, sum(hashes), n]."""
+    code, shift = torch.zeros_like(projections[:, :, 0], dtype=torch.int32), 0
+    for part in projections.split(hashes, dim=2):
+        largest = part.abs().max(2, keepdim=True).indices
+        value = 2 * largest.int() + (part.gather(2, largest) > 0)
+        code |= value.squeeze(2) << shift
+        shift += part.shape[2].bit_length()
     return code
 
 
