@@ -16,9 +16,7 @@ from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters
 from truffle.model.selecting_parameters import SEAL_TOKENS
 
 BITS, MOST_TABLES, USUAL_TABLES = range(4, 13), 150, 100
-COSINE_DEVIATION = (
-    0.17  # at which the law finds as many keys as tables do on average in SmolLM2's, by tasks of 4K tokens
-)
+COSINE_DEVIATION = 0.17  # at which the law finds as many keys as tables do in SmolLM2's, on average over tasks at 4K
 NEVER_EXTENDED = {"epsilon": 0.99, "delta": 0.5}  # a base of b keys then asks for less than b: its z / epsilon is < 1
 
 
