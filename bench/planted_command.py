@@ -25,7 +25,7 @@ def measure_planted_accuracy(arguments: argparse.Namespace) -> None:
     from truffle.bench.tasks.planted import PLANTED, fewest_keys
 
     a = arguments
-    found = [_sampled(contender) for contender in compared(a)]
+    found = [flattened(contender) for contender in compared(a)]
     expect(a.dense_layers is None, "dense_layers", "none with --planted, which is one sampled layer", a.dense_layers)
     fewest = fewest_keys(HEAD_DIM)
     expect(a.context >= fewest, "context", f"at least {fewest} keys", a.context)
@@ -42,8 +42,8 @@ def measure_planted_accuracy(arguments: argparse.Namespace) -> None:
         write_records(a.json, [*summary, *records], a.command_line)
 
 
-def _sampled(contender: Contender) -> Contender:
-    """The contender on a layer that is not one of its dense ones."""
+def flattened(contender: Contender) -> Contender:
+    """The contender without dense layers, of which the only one would be one."""
     parameters = contender.config.parameters
     if "dense_layers" not in type(parameters).model_fields:
         return contender
