@@ -126,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_decode_arguments(rivals)
     rivals.set_defaults(run=rivals_command.time_rivals)
 
-    accuracy = subparsers.add_parser("accuracy", help="error against exact decoding on real text, or scores by task")
+    accuracy = subparsers.add_parser("accuracy", help="error against exact decoding, or scores by task")
     accuracy_command.add_accuracy_arguments(accuracy)
     accuracy.set_defaults(run=accuracy_command.measure_accuracy)
 
