@@ -7,7 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands, op_command, rivals_command, scaling_command, task_command
+from truffle.bench import commands, guarantee_command, op_command, rivals_command, scaling_command, task_command
 from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
@@ -146,6 +146,9 @@ def build_parser() -> argparse.ArgumentParser:
     probing.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     probing.add_argument("--json", type=Path, metavar="FILE", help="write a record a setting and context")
     probing.set_defaults(run=commands.compare_probing)
+
+    guarantees = subparsers.add_parser("guarantees", help="how often promised errors are exceeded, on real keys")
+    guarantee_command.add_guarantee_arguments(guarantees)
     return parser
 
 
