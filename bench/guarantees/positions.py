@@ -14,7 +14,7 @@ from truffle.model.selecting_parameters import SelectingParameters
 from truffle.model.weights import LoadedModel
 
 APART = 8  # tokens from one position to the next
-EVERY = 2  # of the layers that do not attend everything
+EVERY = 4  # of the layers that do not attend everything
 SHARED = SelectingParameters()  # sink, window and dense layers
 
 

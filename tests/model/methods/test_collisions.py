@@ -23,6 +23,7 @@ LAWS = [
     LshParameters(K=3, L=20, min_hits=1, seal_tokens=1, centred=False),
     LshParameters(K=5, L=8, probing=BALL, seal_tokens=1),
     LshParameters(K=5, L=8, probing=DIRECTED, seal_tokens=1),
+    LshParameters(K=5, L=6, min_hits=1, probing=BALL, seal_tokens=1),
 ]
 SEEDS = 200
 
