@@ -20,8 +20,8 @@ from truffle.model.weights import LoadedModel
 
 SEED = 0
 SETTINGS = (
-    "op", "model", "context", "setup", "seed", "task", "sample", "method", "asked_density", "parameters",
-    "store_format",
+    "op", "model", "device", "dtype", "context", "setup", "seed", "task", "sample", "method", "asked_density",
+    "parameters", "store_format",
 )  # fmt: skip
 
 
@@ -88,9 +88,10 @@ def measure_tasks(
 
 
 def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, setting: TaskSetting) -> Record:
-    config = contender.config
+    config, where = contender.config, model.weights.embedding
     values = (
-        "accuracy_task", model.id, setting.context, setting.setup, SEED, task.name, index, config.method,
+        "accuracy_task", model.id, where.device.type, str(where.dtype).removeprefix("torch."),
+        setting.context, setting.setup, SEED, task.name, index, config.method,
         contender.density, config.parameters.model_dump_json(), config.execution.store_format,
     )  # fmt: skip
     return dict(zip(SETTINGS, values, strict=True))
