@@ -38,10 +38,9 @@ NOMINAL = 0.95
 
 @dataclass(frozen=True)
 class Stated:
-    """An estimate and what is said of its error: numerator [Hkv, G, d], denominator [Hkv, G]."""
+    """An estimate, numerator [Hkv, G, d] and denominator [Hkv, G], and what is said of its error."""
 
-    numerator: torch.Tensor
-    denominator: torch.Tensor
+    estimate: tuple[torch.Tensor, torch.Tensor]
     errors: Errors
     factor: float = NORMAL
 
@@ -57,7 +56,7 @@ def _sampled(p: SelectingParameters) -> Draw:
         chosen = method.select(view, torch.Generator().manual_seed(seed))
         errors = method.errors(view, chosen)
         assert errors is not None
-        return Stated(*view.estimate(chosen), errors), None
+        return Stated(view.estimate(chosen), errors), None
 
     return draw
 
@@ -70,13 +69,13 @@ def _tables(p: LshParameters, alone: bool) -> Draw:
         tables.add(view.keys)
         chosen = tables.select(view, torch.Generator())
         estimate = view.estimate(chosen)
-        naive = Stated(*estimate, of_independent(view, chosen))
+        naive = Stated(estimate, of_independent(view, chosen))
         if alone:
             found = by_table(tables, view)
-            return Stated(found.numerators.mean(2), found.denominators.mean(2), found.errors), naive
+            return Stated((found.numerators.mean(2), found.denominators.mean(2)), found.errors), naive
         errors = tables.errors(view, chosen)
         assert errors is not None
-        return Stated(*estimate, errors, STUDENT), naive
+        return Stated(estimate, errors, STUDENT), naive
 
     return draw
 
@@ -98,8 +97,9 @@ def measure_coverage(places: Sequence[Position], draws: int, ops: Operations) ->
 
     `output_claimed` is the root mean square of the output's estimated errors over that of the observed ones.
     """
+    numbered = [(draws * number, place) for number, place in enumerate(places)]
     for name, draw in METHODS.items():
-        found = [_at_position(place, draw, draws, ops) for place in places]
+        found = [_at_position(place, draw, range(first, first + draws), ops) for first, place in numbered]
         yield {"method": name, "nominal": NOMINAL, "draws": draws * sum(part["heads"] for part in found),
                **_shares("coverage", [part["covered"] for part in found]),
                **_shares("naive_coverage", [part["naive"] for part in found]),
@@ -109,30 +109,33 @@ def measure_coverage(places: Sequence[Position], draws: int, ops: Operations) ->
                "output_claimed": _ratio(found) ** 0.5}  # fmt: skip
 
 
-def _at_position(place: Position, draw: Draw, draws: int, ops: Operations) -> dict[str, Any]:
+def _at_position(place: Position, draw: Draw, seeds: range, ops: Operations) -> dict[str, Any]:
     """Means over layers, heads and redraws."""
-    sums: dict[str, Any] = {"heads": sum(view.q.shape[:2].numel() for view in place.views.values()), "naive": None}
+    heads = sum(view.q.shape[:2].numel() for view in place.views.values())
     found: dict[str, list[torch.Tensor]] = {}
     for layer, view in place.views.items():
         whole, total = exactly(view)
-        for seed in range(draws):
+        for seed in seeds:
             stated, naive = draw(view, layer, seed, ops)
             parts = {"covered": _covered(stated, total), **_of_output(stated, whole / total[..., None])}
-            parts["off"] = (stated.denominator / total - 1).square()
+            parts["off"] = (stated.estimate[1] / total - 1).square()
             if naive:
                 parts["naive"] = _covered(naive, total)
             for name, part in parts.items():
                 found.setdefault(name, []).append(part.double().mean())
-    return sums | {name: float(torch.stack(parts).mean()) for name, parts in found.items()}
+    means = {name: float(torch.stack(parts).mean()) for name, parts in found.items()}
+    return {"heads": heads, "naive": None} | means
 
 
 def _covered(stated: Stated, total: torch.Tensor) -> torch.Tensor:
-    half_width = (stated.factor * stated.errors.denominator + ROUNDING) * stated.denominator
-    return (stated.denominator - total).abs() <= half_width
+    _, denominator = stated.estimate
+    half_width = (stated.factor * stated.errors.denominator + ROUNDING) * denominator
+    return (denominator - total).abs() <= half_width
 
 
 def _of_output(stated: Stated, exact: torch.Tensor) -> dict[str, torch.Tensor]:
-    out = stated.numerator / stated.denominator[..., None]
+    numerator, denominator = stated.estimate
+    out = numerator / denominator[..., None]
     off, claimed = (out - exact).norm(dim=-1), stated.errors.output * out.norm(dim=-1)
     scale = exact.norm(dim=-1)
     return {
