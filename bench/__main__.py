@@ -11,6 +11,7 @@ from truffle.bench import (
     accuracy_command,
     commands,
     families_command,
+    guarantee_command,
     op_command,
     probing_command,
     rivals_command,
@@ -150,6 +151,9 @@ def build_parser() -> argparse.ArgumentParser:
     families.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     families.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     families.set_defaults(run=families_command.compare_families)
+
+    guarantees = subparsers.add_parser("guarantees", help="how often promised errors are exceeded, on real keys")
+    guarantee_command.add_guarantee_arguments(guarantees)
     return parser
 
 
