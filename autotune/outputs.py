@@ -11,8 +11,8 @@ import truffle
 from truffle.autotune.answer import Answer, front
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.filling import OWN_LAYERS, written
-from truffle.autotune.method_notes import method_notes
 from truffle.autotune.method_space import is_reference
+from truffle.autotune.notes import notes
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Target
@@ -163,7 +163,7 @@ def study_record(
         },
         "answer": {
             "headline": answer.headline,
-            "detail": [*answer.detail, *_notes(records), *target.notes],
+            "detail": [*answer.detail, *notes(records), *target.notes],
             "trial": answer.trial.number if answer.trial else None,
             "gain_over_dense": answer.gain_over_dense,
             "gain_over_default": answer.gain_over_default,
@@ -172,18 +172,6 @@ def study_record(
         "trials": [record.to_dict() for record in [*_exact_trials(baselines, records), *records]],
         **facts,
     }  # fmt: skip
-
-
-def _notes(records: list[TrialRecord]) -> list[str]:
-    """What a reader has to know of the figures."""
-    measured = [record for record in records if record.kl is not None]
-    notes = method_notes(measured)
-    if any(record.filled for record in measured):
-        notes.append(
-            f"Where dense layers fill the GPU, accuracy was measured with layers {written(OWN_LAYERS)} dense alone, "
-            "which is on the safe side: more dense layers only leave less to sample."
-        )
-    return notes
 
 
 def _baseline_fields(baseline: Baseline) -> dict[str, Any]:
