@@ -129,6 +129,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="what is teacher-forced: the text itself, or the dense model's own greedy continuation",
     )  # fmt: skip
     accuracy.add_argument("--temperature", type=float, default=0.0, help="of the dense continuation (%(default)s)")
+    accuracy.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
+    accuracy.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="the model's (%(default)s)"
+    )
     accuracy.add_argument("--prompt-file", type=Path, help="one prompt instead, continued by the dense model itself")
     accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token or sample")
     task_command.add_task_arguments(accuracy)

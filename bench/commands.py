@@ -158,7 +158,6 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
     from truffle.bench.records import write_records
     from truffle.bench.text import SOURCE
     from truffle.model.generate import Sampler
-    from truffle.model.weights import load
 
     config = decode_config(arguments)
     for name in ("samples", "steps", "context"):
@@ -166,7 +165,7 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
     own = Sampler(arguments.temperature)  # made here, so that a wrong temperature is refused even where unused
     torch.set_num_threads(config.execution.threads)
-    model = load(arguments.model)
+    model = task_command.loaded(arguments)
     if arguments.prompt_file:
         source = str(arguments.prompt_file)
         runs = [_run_prompt(model, arguments, own)]
@@ -181,6 +180,7 @@ def measure_accuracy(arguments: argparse.Namespace) -> None:
         "op": "accuracy", "model": arguments.model, "text": source, "context": len(runs[0].prompt),
         "samples": len(runs), "steps": arguments.steps,
         "continuation": "dense" if arguments.prompt_file else arguments.continuation,
+        "device": arguments.device, "dtype": arguments.dtype,
         **described(config), **accuracy.summarise(steps), **_ends(steps),
     }  # fmt: skip
     print(f"{summary['method']} {_brief(config)} on {summary['model']}, {summary['context']} tokens of {source}")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from truffle.bench.tables import show, task_table
 from truffle.kernels.checks import expect
+from truffle.model.arguments import require_device
+
+if TYPE_CHECKING:
+    from truffle.model.weights import LoadedModel
 
 DENSITIES = "0.05"
 _ONLY_WITH_TASKS = ("methods", "densities", "setup")
@@ -27,6 +32,16 @@ def require_tasks(arguments: argparse.Namespace) -> None:
         expect(getattr(arguments, name) is None, "tasks", f"tasks with --{name}", "none")
 
 
+def loaded(arguments: argparse.Namespace) -> LoadedModel:
+    """The model, on the device and in the type that it is to run in."""
+    import torch
+
+    from truffle.model.weights import load
+
+    require_device(arguments.device)
+    return load(arguments.model, arguments.device, getattr(torch, arguments.dtype))
+
+
 def measure_task_accuracy(arguments: argparse.Namespace) -> None:
     """Score methods on tasks and print the table; records already in FILE.journal are not measured again."""
     import torch
@@ -40,7 +55,6 @@ def measure_task_accuracy(arguments: argparse.Namespace) -> None:
     from truffle.bench.task_methods import contenders
     from truffle.bench.task_summary import summarise_tasks
     from truffle.bench.tasks.registry import named
-    from truffle.model.weights import load
 
     a = arguments
     for name in ("samples", "context", "threads"):
@@ -51,7 +65,7 @@ def measure_task_accuracy(arguments: argparse.Namespace) -> None:
     setting = TaskSetting(a.context, a.samples, a.setup or "A")
     torch.set_num_threads(a.threads)
     journal = Journal(journal_beside(a.json) if a.json else None, SETTINGS)
-    model = load(a.model)
+    model = loaded(a)
     require_positions(model, a.context, 0)
     tokenizer = model.tokenizer()
     require_room(tasks, tokenizer, a.context)

@@ -144,6 +144,12 @@ class DecodeConfig(Frozen):
         return all(self.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
 
     @property
+    def capturable(self) -> bool:
+        """Whether a step launches the same work every time; what a reference method does depends on how many keys there
+        are."""
+        return not isinstance(self.parameters, SelectingParameters)
+
+    @property
     def fused(self) -> bool:
         """Whether one operation retrieves and attends."""
         return FUSED in self.implementations

@@ -11,9 +11,10 @@ import pytest
 from tests.model.tiny import SHAPE
 from truffle.bench import task_accuracy
 from truffle.bench.__main__ import build_parser, main
+from truffle.bench.calibration import expected_fraction
 from truffle.bench.journal import Journal
 from truffle.bench.task_accuracy import SETTINGS, TaskSetting, measure_tasks
-from truffle.bench.task_methods import TABLES, contenders, nearest_tables
+from truffle.bench.task_methods import COSINE_DEVIATION, contenders, nearest_tables
 from truffle.bench.task_summary import paired_interval, summarise_tasks
 from truffle.bench.tasks.sample import Draft, Task
 from truffle.kernels.checks import ArgumentError
@@ -174,10 +175,15 @@ def score_of(pair: tuple[int, int]) -> int:
     return pair[1]
 
 
-def test_tables_are_the_nearest_and_more_for_more():
-    wanted = [nearest_tables(density) for density in (0.005, 0.02, 0.05, 0.1, 1.0)]
-    assert set(wanted) <= set(TABLES)
-    assert len(set(wanted)) == len(wanted)
+@pytest.mark.parametrize("density", [0.005, 0.02, 0.05, 0.1, 0.5])
+def test_tables_are_of_the_density(density):
+    K, L = nearest_tables(density)
+    assert expected_fraction(LshParameters(K=K, L=L), COSINE_DEVIATION) == pytest.approx(density, rel=0.05)
+    assert 80 <= L <= 125
+
+
+def test_everything_takes_the_most_tables():
+    assert nearest_tables(1.0) == (4, 150)
 
 
 def test_a_parameter_is_every_methods_that_has_it():

@@ -90,7 +90,7 @@ def jackknife(collisions: Collisions, view: View) -> Errors | None:
 def _sample(collisions: Collisions, view: View, question: torch.Tensor, tables: list[int]) -> Chosen:
     """What these tables alone would have sampled."""
     hits, law = collisions.hits(question, tables)
-    certain = torch.ones(*hits.shape[:2], collisions.open)
+    certain = torch.ones(*hits.shape[:2], collisions.open, device=hits.device)
     taken = torch.cat([hits.sum(2) >= collisions.parameters.min_hits, certain.bool()], -1)
     return Chosen(taken.long(), torch.cat([collisions.inclusion(view, law), certain], -1))
 
