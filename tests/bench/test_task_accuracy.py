@@ -240,3 +240,15 @@ def test_smollm2_finds_needles_and_the_window_does_not(tmp_path, capsys):
     assert rows["streaming"]["score"] < 100
     assert rows["oracle_topk"]["density"] == pytest.approx(0.05, abs=0.01)
     assert "oracle_topk" in capsys.readouterr().out
+
+
+def test_top_p_sets_its_own_density_which_is_observed():
+    chosen = found("oracle_topp", (0.02, 0.5))
+    assert [(c.config.method, c.density) for c in chosen] == [("dense", None), ("oracle_topp", None)]
+    (other,) = found("oracle_topp", (0.02,), "--mass", "0.5")[1:]
+    assert (other.config.parameters.mass, other.density) == (0.5, None)
+    few, most = (
+        np.mean([r["density"] for r in measured(found("oracle_topp", (0.05,), "--mass", mass), samples=1)[1:]])
+        for mass in ("0.3", "0.9")
+    )
+    assert 0 < few < most < 1
