@@ -10,7 +10,10 @@ from truffle.bench.tables import show
 
 
 def measure_task_accuracy(arguments: argparse.Namespace) -> None:
-    """Score methods on tasks and print the table; records already in FILE.journal are not measured again."""
+    """Score methods on tasks and print the table; records already in FILE.journal are not measured again.
+
+    The journal also keeps what was answered.
+    """
     import torch
     from rich.console import Console
     from rich.progress import track
@@ -38,4 +41,5 @@ def measure_task_accuracy(arguments: argparse.Namespace) -> None:
     print(f"setup {setting.setup} on {a.model}, {a.context} tokens, {a.samples} samples a task")
     show(task_table(summary))
     if a.json:
-        write_records(a.json, [*summary, *records], a.command_line)
+        scores = [{name: value for name, value in r.items() if name != "prediction"} for r in records]
+        write_records(a.json, [*summary, *scores], a.command_line)
