@@ -12,7 +12,7 @@ from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL, ExactCache
 from truffle.model.methods.base import Usage
 from truffle.model.methods.choosing.chosen import Chosen
-from truffle.model.methods.choosing.selector import Errors, Selector, View
+from truffle.model.methods.choosing.selector import Errors, Selector, View, view_of
 
 
 class SelectingLayer:
@@ -70,11 +70,8 @@ class SelectingLayer:
 
     def _view(self, request: int, q: torch.Tensor) -> View:
         n = self._cache.lengths[request]
-        keys, values = (part[request, :, :n].float() for part in (self._cache.keys, self._cache.values))
-        end = max(self._sink, n - self._window)
-        fixed_keys, fixed_values = (torch.cat([x[:, : self._sink], x[:, end:]], 1) for x in (keys, values))
-        grouped = q.to(self._cache.keys.dtype).float().unflatten(0, (keys.shape[0], -1))
-        return View(grouped, keys[:, self._sink : end], values[:, self._sink : end], fixed_keys, fixed_values)
+        keys, values = (part[request, :, :n] for part in (self._cache.keys, self._cache.values))
+        return view_of(q.to(keys.dtype), keys, values, self._sink, self._window)
 
     def _chosen(self, request: int, view: View) -> Chosen:
         if view.keys.shape[1] == 0:

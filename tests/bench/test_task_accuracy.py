@@ -156,7 +156,15 @@ def test_the_interval_is_that_of_paired_differences():
 
 
 def test_a_summary_pairs_by_sample_and_pools_tasks():
-    shared = {"model": "m", "context": 1, "setup": "A", "seed": 0, "store_format": "", "parameters": "{}"}
+    shared = {
+        "op": "accuracy_task",
+        "model": "m",
+        "context": 1,
+        "setup": "A",
+        "seed": 0,
+        "store_format": "",
+        "parameters": "{}",
+    }
     scores = {("x", 0): (100, 40), ("x", 1): (0, 0), ("y", 0): (50, 50), ("y", 1): (50, 60)}
     records = [
         shared | {"task": task, "sample": sample, "method": method, "asked_density": None, "score": score, "density": d}
@@ -199,7 +207,7 @@ def test_a_parameter_is_every_methods_that_has_it():
     [
         (["--tasks", "niah", "--methods", "best"], "methods: expected some of dense"),
         (["--tasks", "niah"], "methods: expected those to compare"),
-        (["--methods", "quest"], "tasks: expected tasks with --methods"),
+        (["--methods", "quest"], "methods: expected --tasks or --long-generation or --planted with it, got a text"),
         (["--tasks", "chess", "--methods", "quest"], "tasks: expected some of ruler"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "a"], "densities: expected numbers such as"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "0.1,2"], "densities: expected numbers above 0"),
@@ -232,3 +240,15 @@ def test_smollm2_finds_needles_and_the_window_does_not(tmp_path, capsys):
     assert rows["streaming"]["score"] < 100
     assert rows["oracle_topk"]["density"] == pytest.approx(0.05, abs=0.01)
     assert "oracle_topk" in capsys.readouterr().out
+
+
+def test_top_p_sets_its_own_density_which_is_observed():
+    chosen = found("oracle_topp", (0.02, 0.5))
+    assert [(c.config.method, c.density) for c in chosen] == [("dense", None), ("oracle_topp", None)]
+    (other,) = found("oracle_topp", (0.02,), "--mass", "0.5")[1:]
+    assert (other.config.parameters.mass, other.density) == (0.5, None)
+    few, most = (
+        np.mean([r["density"] for r in measured(found("oracle_topp", (0.05,), "--mass", mass), samples=1)[1:]])
+        for mass in ("0.3", "0.9")
+    )
+    assert 0 < few < most < 1

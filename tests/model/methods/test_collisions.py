@@ -27,6 +27,7 @@ LAWS = [
     LshParameters(K=4, L=12, min_hits=1, family="cross_polytope", coordinates=8, seal_tokens=1),
     LshParameters(K=3, L=10, family="simple_lsh", seal_tokens=1),
     LshParameters(K=3, L=12, min_hits=1, family="simple_lsh", seal_tokens=1, centred=False),
+    LshParameters(K=5, L=6, min_hits=1, probing=BALL, seal_tokens=1),
 ]
 SEEDS = 200
 
