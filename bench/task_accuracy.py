@@ -71,20 +71,32 @@ def measure_tasks(
 
     What the journal has is taken from there, and a sample of which it has everything is not read at all.
     """
-    encode = encoder(tokenizer)
     for task in tasks:
         for index in range(setting.samples):
-            reading = None
-            for contender in contenders:
-                asked = _settings(model, task, index, contender, setting)
-                record = journal.find(asked)
-                if record is None:
-                    if reading is None:
-                        sample = make(task, encode, setting.context, SEED, index)
-                        reading = read(model, sample, setting.setup, contender.config.execution.threads)
-                    record = asked | answer(model, tokenizer, reading, contender.config)
-                    journal.add(record)
-                yield record
+            yield from measure_sample(model, tokenizer, task, index, contenders, setting, journal)
+
+
+def measure_sample(
+    model: LoadedModel,
+    tokenizer: Any,
+    task: Task,
+    index: int,
+    contenders: list[Contender],
+    setting: TaskSetting,
+    journal: Journal,
+) -> Iterator[Record]:
+    """A record for each contender of one sample of a task."""
+    reading = None
+    for contender in contenders:
+        asked = _settings(model, task, index, contender, setting)
+        record = journal.find(asked)
+        if record is None:
+            if reading is None:
+                sample = make(task, encoder(tokenizer), setting.context, SEED, index)
+                reading = read(model, sample, setting.setup, contender.config.execution.threads)
+            record = asked | answer(model, tokenizer, reading, contender.config)
+            journal.add(record)
+        yield record
 
 
 def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, setting: TaskSetting) -> Record:

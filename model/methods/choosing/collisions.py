@@ -7,10 +7,10 @@ import math
 import torch
 
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
-from truffle.kernels.planes import hyperplanes
 from truffle.model.methods.choosing.chosen import Chosen
 from truffle.model.methods.choosing.selector import Errors, View
 from truffle.model.methods.choosing.table_errors import jackknife
+from truffle.model.methods.families import family_of
 from truffle.model.methods.probes import probes_of
 from truffle.model.operations import Operations
 from truffle.model.parameters import LshParameters
@@ -25,9 +25,8 @@ class Collisions:
 
     def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
         self.parameters, self._ops = parameters, ops
-        self._planes = torch.from_numpy(
-            hyperplanes(head_dim, parameters.K, parameters.L, parameters.seed, layer).copy()
-        )
+        self._family = family_of(parameters, ops)
+        self._planes = self._family.planes(head_dim, layer)
         self._probes = probes_of(parameters, ops)
         self._codes: list[torch.Tensor] = []  # [Hkv, L, m] each
         self._waiting: list[torch.Tensor] = []
@@ -45,10 +44,11 @@ class Collisions:
         keys, self._waiting, self.open = torch.cat(self._waiting, 1), [], 0
         if not self._codes:
             self.center = keys.mean(1) if self.parameters.centred else torch.zeros_like(keys[:, 0])
+            self.radius = (keys - self.center[:, None]).norm(dim=-1).amax(1)
         self._planes = self._planes.to(keys.device)
         shape = (keys.shape[0], self.parameters.L, keys.shape[1])
         codes = torch.empty(shape, dtype=torch.uint16, device=keys.device)
-        self._ops.hash_codes(keys.contiguous(), self._planes, self.center, codes, K=self.parameters.K)
+        self._family.hash_keys(keys, self._planes, self.center, self.radius, codes)
         self._codes.append(codes.view(torch.int16))
 
     def select(self, view: View, generator: torch.Generator) -> Chosen:
@@ -89,9 +89,10 @@ class Collisions:
         return torch.cat([self.hits(self.question(view))[0].sum(2), opened], -1) if self._codes else opened
 
     def inclusion(self, view: View, law: InclusionLaw) -> torch.Tensor:
-        """p of every hashed key by its angle to the query, as sparse_attend has it, [Hkv, G, m] float32."""
+        """p of every hashed key by its angle to the query as hashed, as sparse_attend has it, [Hkv, G, m] float32."""
         keys = view.keys[:, : view.keys.shape[1] - self.open] - self.center[:, None]
-        norms = view.q.norm(dim=-1, keepdim=True) * keys.norm(dim=-1)[:, None]
+        hashed = self._family.hashed_norms(keys.norm(dim=-1), self.radius)
+        norms = view.q.norm(dim=-1, keepdim=True) * hashed[:, None]
         products = view.q @ keys.transpose(1, 2)
         cosine = torch.where(norms > 0, products / norms, 0.0).clamp(-1, 1)
         cells = (1 - cosine.acos() / math.pi) * TABLE_CELLS

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
 from truffle.model.methods.choosing.chosen import Chosen
 from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.families import law_of
 
 if TYPE_CHECKING:
     from truffle.model.methods.choosing.collisions import Collisions
@@ -60,7 +60,7 @@ def by_table(collisions: Collisions, view: View) -> TableEstimate:
     if p.probing.kind == "directed":
         raise ValueError("probing: expected none or a ball, whose law is the same for every table, got directed")
     hits, _ = collisions.hits(collisions.question(view))
-    alone = collisions.inclusion(view, CollisionLaw(p.K, 1, 1, p.probing.ball))
+    alone = collisions.inclusion(view, law_of(p.model_copy(update={"L": 1, "min_hits": 1})))
     hashed = hits.shape[-1]
     weighed = hits * (view.weights[..., :hashed] / alone)[:, :, None]  # [Hkv, G, L, m]
     exact = view.weights[..., hashed:]
