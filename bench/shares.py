@@ -20,7 +20,12 @@ def read_shares(caches: Iterable[LayerCache]) -> dict[str, float | None]:
         if usage is None:
             continue
         if usage.cached.min() > 0:
-            densities.append((usage.attended / usage.cached[:, None]).mean())
-        rows.append((cache.rows() / usage.tokens[:, None]).mean())
+            densities.append(_share(usage.attended, usage.cached))
+        rows.append(_share(cache.rows(), usage.tokens))
     return {name: float(torch.stack(found).mean()) if found else None
             for name, found in (("density", densities), ("rows", rows))}  # fmt: skip
+
+
+def _share(read: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """Mean over requests and heads, where the keys were counted: a sum over layers waits for the device once."""
+    return (read / there[:, None].to(read.device)).mean()

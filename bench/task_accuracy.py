@@ -20,8 +20,8 @@ from truffle.model.weights import LoadedModel
 
 SEED = 0
 SETTINGS = (
-    "op", "model", "device", "dtype", "context", "setup", "seed", "task", "sample", "method", "asked_density",
-    "parameters", "store_format",
+    "op", "model", "dtype", "context", "setup", "seed", "task", "sample", "method", "asked_density", "parameters",
+    "store_format",
 )  # fmt: skip
 
 
@@ -94,17 +94,18 @@ def measure_sample(
             if reading is None:
                 sample = make(task, encoder(tokenizer), setting.context, SEED, index)
                 reading = read(model, sample, setting.setup, contender.config.execution.threads)
-            record = asked | answer(model, tokenizer, reading, contender.config)
+            where = {"device": model.weights.device.type}  # told, but not what tells records apart
+            record = asked | where | answer(model, tokenizer, reading, contender.config)
             journal.add(record)
         yield record
 
 
 def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, setting: TaskSetting) -> Record:
-    config, where = contender.config, model.weights.embedding
+    config = contender.config
     values = (
-        "accuracy_task", model.id, where.device.type, str(where.dtype).removeprefix("torch."),
-        setting.context, setting.setup, SEED, task.name, index, config.method,
-        contender.density, config.parameters.model_dump_json(), config.execution.store_format,
+        "accuracy_task", model.id, str(model.weights.dtype).removeprefix("torch."), setting.context, setting.setup,
+        SEED, task.name, index, config.method, contender.density, config.parameters.model_dump_json(),
+        config.execution.store_format,
     )  # fmt: skip
     return dict(zip(SETTINGS, values, strict=True))
 

@@ -108,8 +108,8 @@ class SelectingLayer:
     def usage(self) -> Usage:
         """As the last step left it; of a request that has not decoded yet, nothing was attended here."""
         heads = max((last[1].keys.numel() for last in self._last if last), default=0)
-        none = torch.zeros(heads, dtype=torch.int64)
-        attended = torch.stack([last[1].keys.flatten().cpu() if last else none for last in self._last])
+        none = torch.zeros(heads, dtype=torch.int64, device=self._cache.keys.device)
+        attended = torch.stack([last[1].keys.flatten() if last else none for last in self._last])
         return Usage(attended, self._outside(), torch.tensor(self._cache.lengths))
 
     def _outside(self) -> torch.Tensor:
@@ -117,10 +117,10 @@ class SelectingLayer:
         return (torch.tensor(self._cache.lengths) - self._sink - self._window).clamp_min(0)
 
     def rows(self) -> torch.Tensor:
-        fixed = torch.tensor(self._cache.lengths) - self._outside()
-        none = torch.zeros(self._cache.keys.shape[1], dtype=torch.int64)
-        distinct = [(last[1].count > 0).any(1).sum(-1).cpu() if last else none for last in self._last]
-        return torch.stack(distinct) + fixed[:, None]
+        fixed, device = torch.tensor(self._cache.lengths) - self._outside(), self._cache.keys.device
+        none = torch.zeros(self._cache.keys.shape[1], dtype=torch.int64, device=device)
+        distinct = [(last[1].count > 0).any(1).sum(-1) if last else none for last in self._last]
+        return torch.stack(distinct) + fixed[:, None].to(device)
 
     @property
     def memory_bytes(self) -> int:

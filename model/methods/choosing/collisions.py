@@ -75,7 +75,8 @@ class Collisions:
         if tables is not None:
             codes, question = codes[:, :, tables], _some(question, tables)
             probes = probes_of(self.parameters.model_copy(update={"L": len(tables)}), self._ops)
-        find, probed, law = probes.answer(question.cpu())
+        home = "cpu" if self.parameters.probing.kind == "directed" else question.device
+        find, probed, law = probes.answer(question.to(home))
         find()
         buckets = probed[0].to(codes.device).view(torch.int16).unflatten(0, (codes.shape[0], -1))  # [Hkv, G, L, P]
         hit = codes == buckets[..., :1]

@@ -29,7 +29,7 @@ def steps(p, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     for _ in range(5):
         q, k, v = (torch.randn(1, heads, D, generator=made).to(device) for heads in (HEADS, KV_HEADS, KV_HEADS))
         outs.append(layer.decode(q, k, v).cpu())
-    return torch.cat(outs), layer.usage().attended
+    return torch.cat(outs), layer.usage().attended.cpu()
 
 
 @pytest.mark.parametrize("p", [p for p in FEW if p.method not in DRAWN_HERE] + ALL, ids=name)
