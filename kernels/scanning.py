@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from truffle.kernels.codes import Codes, unpacked
+from truffle.kernels.codes import BLOCK_TOKENS, Codes, unpacked
 from truffle.kernels.philox import philox
 
 LARGEST_QUERY = 1e15  # a query with a larger element, or one that is no number, has codes of 0
@@ -65,9 +65,10 @@ def proposals(estimated: torch.Tensor, rows: int) -> torch.Tensor:
 
 def random_words(drawing: Drawing, n: int) -> torch.Tensor:
     """31 random bits a key, [n] int64."""
-    counter = np.arange(-(-n // 4)), drawing.row, drawing.step, drawing.layer
-    words = philox((drawing.seed & 0xFFFFFFFF, drawing.seed >> 32), counter)
-    return torch.from_numpy((words.reshape(-1)[:n] >> 1).astype(np.int64))
+    blocks = -(-n // BLOCK_TOKENS)
+    counter = np.arange(blocks * 16), drawing.row, drawing.step, drawing.layer
+    words = philox((drawing.seed & 0xFFFFFFFF, drawing.seed >> 32), counter).reshape(blocks, 16, 4)
+    return torch.from_numpy((words.swapaxes(1, 2).reshape(-1)[:n] >> 1).astype(np.int64))
 
 
 def ratios(weights: torch.Tensor, heads: int, drawing: Drawing) -> torch.Tensor:
