@@ -121,9 +121,9 @@ CONTRACT = OpContract(
     qhat_h,j = (a/127) rint(q_h,j * (127/a)), a = max_j |q_h,j|, in float32: every implementation multiplies the same
     whole numbers. A query of zeros, or with NaN or an element above 1e15, has qhat = 0: keys are then drawn uniformly.
 
-    x_i is the upper 31 bits of word i / 16 % 4 of Philox-4x32-10 with the key (seed mod 2^32, seed / 2^32) and the counter
-    (i / 64 * 16 + i % 16, b*R + r, step[b], layer), quotients rounded down: 16 neighbours in a block of 64 are the same
-    word of neighbouring counters. `step` tells the calls of a request and layer apart.
+    x_i is the upper 31 bits of word i / 16 % 4 of Philox-4x32-10 with the key (seed mod 2^32, seed / 2^32) and the
+    counter (i / 64 * 16 + i % 16, b*R + r, step[b], layer), quotients rounded down: 16 neighbours in a block of 64 are
+    the same word of neighbouring counters. `step` tells the calls of a request and layer apart.
 
     c, and so every p_i < 1, is right within a relative 1e-3 where float32 can tell the scores (sums are in any order).
     Newton's c' = (wanted - #{c W >= 1}) / sum_{c W < 1} W from c = 0 climbs to it and arrives in a few steps.

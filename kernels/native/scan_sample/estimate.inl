@@ -39,23 +39,38 @@ void estimate_blocks(const Estimate& task) {
         }
 }
 
-// Estimates become exp(estimate - the largest), which is returned beside their sum.
+// 2^x for x <= 0 within 3e-6; 2^-126 for all below. Proposals need no more, and x is finite.
+TRUFFLE_INLINE Floats power_of_two(Floats x) {
+    const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer kept in the low bits
+    x = larger(x, broadcast(-126.0f));
+    const Floats shifted = x + shift;
+    const Floats r = x - (shifted - shift);
+    Floats y = broadcast(0.00958285f);
+    y = y * r + 0.05590643f;
+    y = y * r + 0.24024099f;
+    y = y * r + 0.69312419f;
+    y = y * r + 1.0f;
+    return (Floats)((Words)y + ((Words)shifted << 23));
+}
+
+// Estimates, as powers of two, become 2^(estimate - the largest), which is returned beside their sum.
 void weigh(float* at, int64_t blocks, int64_t tokens, float* peak, float* sum) {
     const int64_t all = blocks * 64;
-    for (int64_t i = tokens; i < all; ++i) at[i] = -3e38f;
-    Floats highest = load<Floats>(at), total{};
-    for (int64_t i = W; i < all; i += W) {
-        const Floats some = load<Floats>(at + i);
-        highest = select(some > highest, some, highest);
-    }
-    *peak = max_lanes(highest);
-    for (int64_t i = 0; i < all; i += W) {
-        const Floats weight = exp_negative(load<Floats>(at + i) - *peak);
-        total += weight;
-        store(at + i, weight);
-    }
+    for (int64_t i = tokens; i < all; ++i) at[i] = -1e38f;
+    Floats highest[4];
+    for (int v = 0; v < 4; ++v) highest[v] = load<Floats>(at);
+    for (int64_t i = 0; i < all; i += 4 * W)
+        TRUFFLE_UNROLL for (int v = 0; v < 4; ++v) highest[v] = larger(highest[v], load<Floats>(at + i + v * W));
+    *peak = max_lanes(larger(larger(highest[0], highest[1]), larger(highest[2], highest[3])));
+    Floats total[4] = {};
+    for (int64_t i = 0; i < all; i += 4 * W)
+        TRUFFLE_UNROLL for (int v = 0; v < 4; ++v) {
+            const Floats weight = power_of_two(load<Floats>(at + i + v * W) - *peak);
+            total[v] += weight;
+            store(at + i + v * W, weight);
+        }
     for (int64_t i = tokens; i < all; ++i) at[i] = 0.0f;
-    *sum = sum_lanes(total);
+    *sum = sum_lanes((total[0] + total[1]) + (total[2] + total[3]));
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ TRUFFLE_INLINE uint64_t drawn(const Draw& task, int64_t at, float* ratios) {
         TRUFFLE_UNROLL for (int j = 0; j < 4; ++j) {
             const int place = 16 * j + part;
             Floats ratio = load<Floats>(task.weights + at + place) * task.multiplier;
-            ratio = select(ratio < task.least, broadcast(task.least), ratio);
+            ratio = larger(ratio, broadcast(task.least));
             store(ratios + place, ratio);
             Ints in;
             if (task.priority) {
@@ -24,7 +24,7 @@ TRUFFLE_INLINE uint64_t drawn(const Draw& task, int64_t at, float* ratios) {
                 const Ints limit = __builtin_convertvector(below * 0x1p31f, Ints);
                 in = ((Ints)random[j] < limit) | (ratio >= 1.0f);
             }
-            bits |= uint64_t{positive_lanes(select(in, broadcast(1.0f), Floats{}))} << place;
+            bits |= uint64_t{set_lanes(in)} << place;
         }
     }
     return bits;
@@ -37,7 +37,7 @@ void combine_chunk(const Combine& task) {
         Floats sum{};
         for (int64_t h = 0; h < task.heads; ++h) {
             const Floats weight = load<Floats>(task.weights + h * task.stride + i) * task.factors[h * task.factors_stride];
-            sum += select(weight < task.least[h], broadcast(task.least[h]), weight);
+            sum += larger(weight, broadcast(task.least[h]));
         }
         store(task.weights + i, sum);
     }

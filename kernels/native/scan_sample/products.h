@@ -19,6 +19,11 @@ TRUFFLE_INLINE int32_t four_bytes(const int8_t* from) {
 
 #ifdef TRUFFLE_BYTE_DOT  // one instruction for four products and their sum
 
+// As _mm512_dpbusd_epi32, of which GCC 12 copies every sum, and spills some.
+TRUFFLE_INLINE void add_four(__m512i& sums, __m512i codes, __m512i query) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(codes), "v"(query));
+}
+
 template <int BITS, int HEADS>
 TRUFFLE_INLINE void multiply(const uint32_t* block, int64_t words, const int8_t* q, int64_t stride, Ints (*to)[4]) {
     __m512i sums[HEADS][4] = {};
@@ -33,8 +38,7 @@ TRUFFLE_INLINE void multiply(const uint32_t* block, int64_t words, const int8_t*
                 codes[t] = _mm512_and_si512(_mm512_srli_epi32(word[t], BITS * field), mask);
             TRUFFLE_UNROLL for (int h = 0; h < HEADS; ++h) {
                 const __m512i query = _mm512_set1_epi32(four_bytes(q + h * stride + w * (32 / BITS) + 4 * field));
-                TRUFFLE_UNROLL for (int t = 0; t < 4; ++t)
-                    sums[h][t] = _mm512_dpbusd_epi32(sums[h][t], codes[t], query);
+                TRUFFLE_UNROLL for (int t = 0; t < 4; ++t) add_four(sums[h][t], codes[t], query);
             }
         }
     }

@@ -9,7 +9,7 @@ namespace truffle {
 
 constexpr int64_t BLOCK_TOKENS = 64, CHUNK_BLOCKS = 16, CHUNK_TOKENS = BLOCK_TOKENS * CHUNK_BLOCKS;
 
-// From codes to exp(estimate - peak) of a group's heads.
+// From codes to 2^(estimate - peak) of a group's heads, for factors that make estimates powers of two.
 struct Estimate {
     int64_t heads, W, blocks, tokens;  // `tokens` of the chunk exist
     int bits;

@@ -10,7 +10,7 @@
 namespace truffle {
 namespace {
 
-constexpr float LARGEST_QUERY = 1e15f, LARGEST_CODE = 127.0f;
+constexpr float LARGEST_QUERY = 1e15f, LARGEST_CODE = 127.0f, LOG2_E = 1.44269504f;
 const float LOWEST_WEIGHT = std::exp(-40.0f);
 constexpr int MOST_STEPS = 64;
 
@@ -75,7 +75,7 @@ void Work::quantise_query(int64_t head) {
         sum += codes[j];
     }
     corrections_[head] = sum * ((1 << codes_.bits) - 1);
-    factors_[head] = fine ? largest / LARGEST_CODE * call_.scale : 0.0f;
+    factors_[head] = fine ? largest / LARGEST_CODE * call_.scale * LOG2_E : 0.0f;
 }
 
 int64_t Work::tokens_of(int64_t chunk) const { return std::min(CHUNK_TOKENS, n_ - chunk * CHUNK_TOKENS); }
@@ -99,7 +99,7 @@ void Work::combine(int64_t row) const {
         const float *peaks = peaks_ + (first + h) * chunks_, *sums = sums_ + (first + h) * chunks_;
         const float highest = *std::max_element(peaks, peaks + chunks_);
         double total = 0.0;
-        for (int64_t c = 0; c < chunks_; ++c) total += sums[c] * (scales[h * chunks_ + c] = std::exp(peaks[c] - highest));
+        for (int64_t c = 0; c < chunks_; ++c) total += sums[c] * (scales[h * chunks_ + c] = std::exp2(peaks[c] - highest));
         for (int64_t c = 0; c < chunks_; ++c) scales[h * chunks_ + c] /= float(total);
         least[h] = LOWEST_WEIGHT / float(total);
     }
