@@ -17,6 +17,15 @@ TRUFFLE_INLINE int32_t four_bytes(const int8_t* from) {
     return word;
 }
 
+// Blocks on their way while one is multiplied: a core without them waits for half of the time, as it does nothing but
+// compute between two chunks.
+constexpr int64_t AHEAD = 8;
+
+// A word of 64 tokens.
+TRUFFLE_INLINE void ask_for(const uint32_t* row) {
+    TRUFFLE_UNROLL for (int i = 0; i < 64; i += 16) __builtin_prefetch(row + i);
+}
+
 #ifdef TRUFFLE_BYTE_DOT  // one instruction for four products and their sum
 
 // As _mm512_dpbusd_epi32, of which GCC 12 copies every sum, and spills some.
@@ -31,7 +40,7 @@ TRUFFLE_INLINE void multiply(const uint32_t* block, int64_t words, const int8_t*
     for (int64_t w = 0; w < words; ++w, block += 64) {
         __m512i word[4];
         TRUFFLE_UNROLL for (int t = 0; t < 4; ++t) word[t] = _mm512_loadu_si512(block + 16 * t);
-        TRUFFLE_UNROLL for (int t = 0; t < 4; ++t) _mm_prefetch(reinterpret_cast<const char*>(block + 64 * words + 16 * t), _MM_HINT_T0);
+        ask_for(block + AHEAD * 64 * words);
         TRUFFLE_UNROLL for (int field = 0; field < 8 / BITS; ++field) {
             __m512i codes[4];
             TRUFFLE_UNROLL for (int t = 0; t < 4; ++t)
@@ -75,6 +84,7 @@ TRUFFLE_INLINE void multiply(const uint32_t* block, int64_t words, const int8_t*
         for (int64_t w = 0; w < words; w += BITS) {
             Bytes pairs[HEADS][TOGETHER] = {};
             for (int64_t i = w; i < w + BITS && i < words; ++i) {
+                if (t == 0) ask_for(block + 64 * (i + AHEAD * words));
                 TRUFFLE_UNROLL for (int field = 0; field < 8 / BITS; ++field) {
                     Bytes codes[TOGETHER];
                     TRUFFLE_UNROLL for (int v = 0; v < TOGETHER; ++v)
