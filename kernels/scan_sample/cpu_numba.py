@@ -148,17 +148,17 @@ def _draw(weights, described, wanted, step, floor, key, layer, priority, ids, co
         counter = np.array([row, step[b], layer], np.int64).astype(np.uint32)
         mine = weights[b, r * heads]
         if priority:
-            multiplier, least = _priority_cut(mine, n, heads, wanted[b, r], floor, key, counter)
+            cut = _priority_cut(mine, n, heads, wanted[b, r], floor, key, counter)
         else:
-            multiplier, least = _poisson_cut(mine, n, heads, wanted[b, r], floor)
-        count[row] = _drawn(mine, n, multiplier, least, priority, key, counter, ids[row], log_weight[row])
+            cut = _poisson_cut(mine, n, heads, wanted[b, r], floor)
+        count[row] = _drawn(mine, n, cut, priority, key, counter, ids[row], log_weight[row])
 
 
 @njit
 def _poisson_cut(weights, n, heads, wanted, floor):
     """Newton from below on sum min(1, c w) = wanted, which is concave and piecewise linear in c."""
     if wanted >= n:
-        return F(3e38), F(0)
+        return F(3e38), F(0), F(0)
     c = wanted / F(heads)
     for _ in range(MOST_STEPS):
         certain, rest = _share(weights[:n], c)
@@ -166,7 +166,7 @@ def _poisson_cut(weights, n, heads, wanted, floor):
         if not better > c * F(1 + 1e-6):
             break
         c = better
-    return c, min(F(1), floor / F(n))
+    return c, min(F(1), floor / F(n)), F(0)
 
 
 @njit(fastmath=REORDER)
@@ -184,30 +184,39 @@ def _priority_cut(weights, n, heads, wanted, floor, key, counter):
     """From the (k + 1)-th largest of weight / u."""
     k = int(np.round(wanted))
     if k >= n or k == 0:
-        return F(3e38 if k >= n else 0), F(0)
+        return F(3e38 if k >= n else 0), F(0), F(0 if k >= n else 3e38)
     least = F(heads) * floor / (F(n) * F(k))
     lifted, x = np.empty(len(weights), np.float32), np.empty(LANES, np.int32)
     for block in range(0, n, LANES):
         random_block(key, counter, block // 4, x)
         for i in range(LANES):
-            lifted[block + i] = max(weights[block + i], least) / ((F(x[i]) + F(0.5)) * F(2**-31))
+            lifted[block + i] = max(weights[block + i], least) / _uniform(x[i])
     threshold = np.sort(lifted[:n])[n - 1 - k]
-    return F(1) / threshold, least / threshold
+    return F(1) / threshold, least, threshold
 
 
 @njit
-def _drawn(weights, n, multiplier, least, priority, key, counter, ids, log_weight):
+def _uniform(x):
+    return (F(x) + F(0.5)) * F(2**-31)
+
+
+@njit(error_model="numpy")
+def _drawn(weights, n, cut, priority, key, counter, ids, log_weight):
     """Draw a row's sample into ids and log_weight; returns its size."""
+    multiplier, least, threshold = cut
     count, x = 0, np.empty(LANES, np.int32)
     ratios, inside = np.empty(LANES, np.float32), np.empty(LANES, np.bool_)
     for block in range(0, n, LANES):
         random_block(key, counter, block // 4, x)
         for i in range(LANES):
-            ratio = max(weights[block + i] * multiplier, least)
-            ratios[i] = ratio
-            limit = np.int32((ratio if ratio < F(1) else F(0)) * F(2**31))
-            u = (F(x[i]) + F(0.5)) * F(2**-31)
-            inside[i] = ratio > u if priority else (x[i] < limit or ratio >= F(1))
+            weight = weights[block + i]
+            if priority:
+                ratios[i] = max(weight, least) * multiplier
+                inside[i] = max(weight, least) / _uniform(x[i]) > threshold
+            else:
+                ratio = max(weight * multiplier, least)
+                limit = np.int32((ratio if ratio < F(1) else F(0)) * F(2**31))
+                ratios[i], inside[i] = ratio, x[i] < limit or ratio >= F(1)
         for i in range(min(LANES, n - block)):
             if inside[i] and count < len(ids):
                 ids[count], log_weight[count] = block + i, np.log(min(ratios[i], F(1)))

@@ -5,6 +5,10 @@
 namespace truffle::TRUFFLE_ISA {
 namespace {
 
+TRUFFLE_INLINE Floats lifted(Floats weight, float least, Words random) {
+    return larger(weight, broadcast(least)) / ((__builtin_convertvector((Ints)random, Floats) + 0.5f) * 0x1p-31f);
+}
+
 // Bit i is set where ratio i of 64 is drawn; ratios are written to `ratios`.
 TRUFFLE_INLINE uint64_t drawn(const Draw& task, int64_t at, float* ratios) {
     uint64_t bits = 0;
@@ -13,17 +17,19 @@ TRUFFLE_INLINE uint64_t drawn(const Draw& task, int64_t at, float* ratios) {
         random_bits(task.stream, uint32_t((task.first + at) / 4 + part), random);
         TRUFFLE_UNROLL for (int j = 0; j < 4; ++j) {
             const int place = 16 * j + part;
-            Floats ratio = load<Floats>(task.weights + at + place) * task.multiplier;
-            ratio = larger(ratio, broadcast(task.least));
-            store(ratios + place, ratio);
+            const Floats weight = load<Floats>(task.weights + at + place), least = broadcast(task.cut.least);
+            Floats ratio;
             Ints in;
             if (task.priority) {
-                in = ratio > (__builtin_convertvector((Ints)random[j], Floats) + 0.5f) * 0x1p-31f;
+                ratio = larger(weight, least) * task.cut.multiplier;
+                in = lifted(weight, task.cut.least, random[j]) > task.cut.threshold;
             } else {
+                ratio = larger(weight * task.cut.multiplier, least);
                 const Floats below = select(ratio < 1.0f, ratio, Floats{});
                 const Ints limit = __builtin_convertvector(below * 0x1p31f, Ints);
                 in = ((Ints)random[j] < limit) | (ratio >= 1.0f);
             }
+            store(ratios + place, ratio);
             bits |= uint64_t{set_lanes(in)} << place;
         }
     }
@@ -83,9 +89,8 @@ void lift(const float* weights, int64_t count, float least, const Stream& stream
             Words random[4];
             random_bits(stream, uint32_t(at / 4 + part), random);
             for (int j = 0; j < 4; ++j) {
-                const Floats weight = load<Floats>(weights + at + 16 * j + part);
-                const Floats u = (__builtin_convertvector((Ints)random[j], Floats) + 0.5f) * 0x1p-31f;
-                store(to + at + 16 * j + part, select(weight < least, broadcast(least), weight) / u);
+                const int64_t place = at + 16 * j + part;
+                store(to + place, lifted(load<Floats>(weights + place), least, random[j]));
             }
         }
 }

@@ -38,16 +38,22 @@ struct Share {
     double rest = 0;
 };
 
+// From a row's proposals to its sample, as Draw says.
+struct Cut {
+    float multiplier, least, threshold;
+};
+
 // Where a row's random numbers come from: its key, and its counter but for the token.
 struct Stream {
     uint32_t key[2], counter[3];
 };
 
-// Ratios are max(weight * multiplier, least).
+// Ratios are max(weight * multiplier, least); of a priority sample, max(weight, least) * multiplier, and its tokens those
+// whose max(weight, least) / u is above the threshold.
 struct Draw {
     const float* weights;
     int64_t first, tokens;  // of the row: a multiple of 64, and how many from there
-    float multiplier, least;
+    Cut cut;
     Stream stream;
     bool priority;
     int32_t* ids;   // drawn

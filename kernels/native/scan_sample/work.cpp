@@ -112,15 +112,14 @@ void Work::combine(int64_t row) const {
 void Work::settle(int64_t row) const {
     const float wanted = call_.wanted[request_ * call_.R + kv_head_ * rows_ + row], heads = float(group_ / rows_);
     Cut& cut = cuts_[row];
-    cut = {FLT_MAX, 0.0f};
+    cut = {FLT_MAX, 0.0f, 0.0f};
     if (n_ == 0) return;
     combine(row);
     if (call_.priority) {
         const int64_t k = int64_t(std::nearbyint(wanted));
         const float least = k ? heads * call_.floor / (float(n_) * float(k)) : 0.0f;
-        const float threshold = k < n_ ? priority_threshold(row, k, least) : 0.0f;
-        if (k < n_) cut = {1.0f / threshold, least / threshold};
-        if (k == 0) cut = {0.0f, 0.0f};
+        const float threshold = k == 0 ? FLT_MAX : k < n_ ? priority_threshold(row, k, least) : 0.0f;
+        if (k < n_) cut = {1.0f / threshold, least, threshold};
     } else if (wanted < float(n_)) {
         float c = wanted / heads;
         for (int i = 0; i < MOST_STEPS; ++i) {
@@ -129,7 +128,7 @@ void Work::settle(int64_t row) const {
             if (!(better > c * (1.0f + 1e-6f))) break;
             c = better;
         }
-        cut = {c, std::min(1.0f, call_.floor / float(n_))};
+        cut = {c, std::min(1.0f, call_.floor / float(n_)), 0.0f};
     }
 }
 
@@ -151,7 +150,7 @@ void Work::draw(int64_t row, int64_t chunk) const {
     const int64_t first = chunk * CHUNK_TOKENS;
     float* weights = weights_of(row) + first;
     counts_[row * chunks_ + chunk] = int32_t(TRUFFLE_PICK(isa_, draw_chunk)(
-        Draw{weights, first, tokens_of(chunk), cuts_[row].multiplier, cuts_[row].least, stream(row), call_.priority,
+        Draw{weights, first, tokens_of(chunk), cuts_[row], stream(row), call_.priority,
              found_ + row * padded_ + first, weights}));
 }
 

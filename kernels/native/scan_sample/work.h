@@ -7,11 +7,6 @@
 
 namespace truffle {
 
-// From a row's proposals to ratios: max(weight * multiplier, least).
-struct Cut {
-    float multiplier, least;
-};
-
 // Stages of a head in order: `estimate` of every chunk, `settle` of every row, `draw` of every row and chunk, `collect`
 // of every row. Those of one kind may run at once.
 class Work {
