@@ -55,6 +55,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     )
     tune.add_argument("--workload", default="llama-3.1-8b@96k", help="what is timed (%(default)s)")
     tune.add_argument("--model", default="smollm2", help="what accuracy is measured on (%(default)s)")
+    tune.add_argument(
+        "--methods", default="lsh", metavar="METHOD[,METHOD]", help="what is searched, such as lsh,quest (%(default)s)"
+    )
     tune.add_argument("--max-kl", type=float, help="error limit (default: the paper default's own KL in this run)")
     tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
     tune.add_argument("--timeout", type=float, default=480.0, help="seconds of this run's search (%(default)s)")

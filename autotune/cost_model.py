@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.profiles import GpuProfile
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
 
 # Kernels that a layer launches inside a captured graph: norms, projections, RoPE, attention, SwiGLU; and those
 # that sampling adds: hash, pack, wait, merge, and what appends to exact slots.
@@ -77,11 +77,17 @@ def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
 
 
 def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
-    """All of a step but retrieval and attention of sampled keys, under `dense` or `lsh`, nothing hidden."""
+    """All of a step but what finds and attends keys outside sink and window, nothing hidden.
+
+    Of a reference method, that is all of its layers' attention.
+    """
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
+    slots = kinds.dense * context
+    if isinstance(p, StreamingParameters):
+        slots += kinds.sparse * min(context, p.sink + p.window)
     exact = StepTime(
         weights=weights_seconds(shape, batch, gpu),
-        gpu_attend=batch * kv_bytes_per_layer(shape, kinds.dense * context) / gpu_bandwidth(gpu),
+        gpu_attend=batch * kv_bytes_per_layer(shape, slots) / gpu_bandwidth(gpu),
         launch=shape.layers * LAUNCHES_PER_LAYER * gpu.launch_latency_s.value,
     )
     if not isinstance(p, LshParameters):

@@ -11,7 +11,7 @@ from truffle.autotune.filling import OWN_LAYERS, with_layers
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
-from truffle.model.config import DecodeConfig, LshParameters
+from truffle.model.config import DecodeConfig, LshParameters, MethodParameters
 from truffle.model.weights import LoadedModel
 
 ACCURACY_FIGURES = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
@@ -19,7 +19,7 @@ DEVICE_STEPS = 20
 
 
 class AccuracyMeter:
-    """Accuracy by parameters and store format: it depends on nothing else, so each pair is measured once.
+    """Accuracy by method, parameters and store format: it depends on nothing else, so each pair is measured once.
 
     The model at hand is another than the workload's, with other layers, so that a point whose dense layers fill the
     card is measured with the method's own, 0 and 16. That is on the safe side: more dense layers only leave less to
@@ -69,10 +69,9 @@ class AccuracyMeter:
 
 def accuracy_key(config: DecodeConfig) -> str:
     """What accuracy depends on, as text."""
-    return f"{_measured_parameters(config).model_dump_json()} {config.execution.store_format}"
+    return f"{config.method} {_measured_parameters(config).model_dump_json()} {config.execution.store_format}"
 
 
-def _measured_parameters(config: DecodeConfig) -> LshParameters:
+def _measured_parameters(config: DecodeConfig) -> MethodParameters:
     p = config.parameters
-    assert isinstance(p, LshParameters)
-    return with_layers(p, OWN_LAYERS)
+    return with_layers(p, OWN_LAYERS) if isinstance(p, LshParameters) else p

@@ -1,4 +1,4 @@
-"""Times the CPU side of a workload: retrieval and attention of one layer, at the workload's own context."""
+"""Times the CPU side of a workload: one layer that finds and attends keys, at the workload's own context."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from truffle.autotune import reference_timing
 from truffle.bench import gate
 from truffle.bench.arguments import LayerData, Sizes
 from truffle.bench.timing import layers_beyond_cache, median_ci95, sequence_s
@@ -16,7 +17,7 @@ from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.kernels.isa import why_not
 from truffle.kernels.waiting import set_wait_policy
-from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters, SelectingParameters
 
 QUERY_DRAWS, SECONDS = 3, 1.5
 
@@ -27,7 +28,7 @@ class LayerTime:
 
     Attributes:
         retrieve_s: choosing probes by the query included.
-        attend_s: everything but that where one operation retrieves and attends.
+        attend_s: everything but that where one operation retrieves and attends, or a reference method does both.
         total_ci95_s: bootstrap 95% interval of that sum.
         sampled_fraction: keys sampled over keys cached.
     """
@@ -53,7 +54,7 @@ class HostTimer:
     """
 
     def __init__(self, workload: Workload, threads: int, seed: int) -> None:
-        shape = workload.shape
+        shape, self._workload = workload.shape, workload
         sizes = Sizes(workload.context, shape.heads, shape.kv_heads, shape.head_dim, 1, 1, 1, 1, seed)
         self._bases, self._threads = {sizes.dtype: LayerData(sizes, threads)}, threads
         self._passed: set[tuple[str, str, int, str]] = set()
@@ -66,6 +67,8 @@ class HostTimer:
             RuntimeError: an implementation does not agree with the reference.
         """
         p, batch = config.parameters, config.execution.batch_size
+        if isinstance(p, SelectingParameters):
+            return self._reference(config, threads, seconds)
         assert isinstance(p, LshParameters)
         data = self._data(p, batch, getattr(torch, config.execution.store_format))
         layers = [data, *(data.copied() for _ in range(layers_beyond_cache(data.memory_bytes) - 1))]
@@ -83,6 +86,14 @@ class HostTimer:
         together = np.sum(list(samples.values()), axis=0)  # those of one round
         total, share = float(np.median(together)), float(np.median(samples[ops[-1]] / together))
         return LayerTime(total * (1 - share), total * share, median_ci95(together), self._fraction(data))
+
+    def _reference(self, config: DecodeConfig, threads: int, seconds: float) -> LayerTime:
+        """All of it counts as attention. Requests are attended one after another, so that one of them is timed."""
+        here = {"threads": threads, "isa": self._isa(config.execution.isa), "batch_size": 1}
+        one = config.model_copy(update={"execution": config.execution.model_copy(update=here)})
+        samples, fraction = reference_timing.request_s(self._workload, one, self._base(torch.bfloat16), seconds)
+        samples = samples * config.execution.batch_size
+        return LayerTime(0.0, float(np.median(samples)), median_ci95(samples), fraction)
 
     def _data(self, p: LshParameters, batch: int, dtype: torch.dtype) -> LayerData:
         wanted = (p.K, p.L, p.min_hits, batch, p.probing)

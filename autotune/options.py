@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import truffle
+from truffle.autotune.method_space import parse_methods
 from truffle.autotune.storage import JOURNAL, StudyError
 from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
 from truffle.kernels.checks import expect
-from truffle.model.config import PAPER_DEFAULT
+from truffle.model.config import PAPER_DEFAULT, LshParameters
 
 # A shorter prompt is exact throughout: its middle stays in the open segment.
 SHORTEST_SAMPLED = PAPER_DEFAULT.sink + PAPER_DEFAULT.window + PAPER_DEFAULT.seal_tokens
@@ -29,6 +30,8 @@ def require_options(arguments: argparse.Namespace) -> None:
     if arguments.max_kl is not None:
         expect(math.isfinite(arguments.max_kl) and arguments.max_kl >= 0, "max_kl", "at least 0", arguments.max_kl)
     expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
+    limited = LshParameters.method in parse_methods(arguments.methods) or arguments.max_kl is not None
+    expect(limited, "methods", "lsh among them, whose default sets the error limit, or a --max-kl", arguments.methods)
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -51,6 +54,7 @@ def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targe
         "accuracy": [arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps],
         "max_kl": arguments.max_kl,
         "seed": arguments.seed,
+        "methods": parse_methods(arguments.methods),
     }
 
 

@@ -11,6 +11,8 @@ import truffle
 from truffle.autotune.answer import Answer, front
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.filling import OWN_LAYERS, written
+from truffle.autotune.method_space import is_reference
+from truffle.autotune.notes import notes
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
 from truffle.autotune.target import Target
@@ -19,7 +21,7 @@ from truffle.bench.records import write_atomically
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
 from truffle.model import tuned
-from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, Execution
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, Execution, LshParameters
 from truffle.model.tuned import Figure
 
 
@@ -59,6 +61,8 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
         execution = Execution(batch_size=exact.batch_size or 1, threads=space.threads[-1], isa=space.target.host.isa)
         return DecodeConfig(parameters=DenseParameters(), execution=execution)
     config = space.config_of(record)
+    if not isinstance(config.parameters, LshParameters):
+        return config
     names = dict(config.implementations) if config.resident else _on_host(config, record)
     names["hash_codes"] = "gpu_triton" if space.target.gpu else registry.get("hash_codes").name
     return config.model_copy(update={"implementations": names})
@@ -101,7 +105,9 @@ def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
     proxy += f", dense layers {written(OWN_LAYERS)} only" if record.filled else ""
     found = {"kl": Figure(value=record.kl, ci95=(record.kl_low, record.kl_high), kind="measured", measured_on=proxy)}
     for name in ("top1", "perplexity_ratio", "output_error", "density", "rows"):
-        found[name] = Figure(value=getattr(record, name), kind="measured", measured_on=proxy)
+        value = getattr(record, name)
+        if value is not None:  # dense attends everything
+            found[name] = Figure(value=value, kind="measured", measured_on=proxy)
     return found
 
 
@@ -110,6 +116,7 @@ def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> 
     where = f"{machine}, a few layers, scaled"
     if record is None:
         return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
+    where += ", the reference implementation" if is_reference(record.method) else ""
     interval = (record.tokens_per_s_low, record.tokens_per_s_high)
     figure = Figure(value=record.tokens_per_s, ci95=interval, kind=record.throughput_kind, measured_on=where)
     return {"tokens_per_s": figure}
@@ -156,7 +163,7 @@ def study_record(
         },
         "answer": {
             "headline": answer.headline,
-            "detail": [*answer.detail, *_notes(records), *target.notes],
+            "detail": [*answer.detail, *notes(records), *target.notes],
             "trial": answer.trial.number if answer.trial else None,
             "gain_over_dense": answer.gain_over_dense,
             "gain_over_default": answer.gain_over_default,
@@ -165,16 +172,6 @@ def study_record(
         "trials": [record.to_dict() for record in [*_exact_trials(baselines, records), *records]],
         **facts,
     }  # fmt: skip
-
-
-def _notes(records: list[TrialRecord]) -> list[str]:
-    """What a reader has to know of the figures."""
-    if not any(record.filled and record.kl is not None for record in records):
-        return []
-    return [
-        f"Where dense layers fill the GPU, accuracy was measured with layers {written(OWN_LAYERS)} dense alone, "
-        "which is on the safe side: more dense layers only leave less to sample."
-    ]
 
 
 def _baseline_fields(baseline: Baseline) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from rich.console import Console
 from truffle.autotune import baselines
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.method_space import RANGES
 from truffle.autotune.record import describe
-from truffle.autotune.space import Space
+from truffle.autotune.several import SeveralMethods
 
 
-def print_plan(space: Space, ways: list[Baseline]) -> None:
+def print_plan(space: SeveralMethods, ways: list[Baseline]) -> None:
     """The exact ways, and of the first points whether they fit."""
     console, target = Console(highlight=False), space.target
     console.print(f"workload {space.workload.id} on {target.card} with {target.host.name}")
@@ -25,10 +26,18 @@ def print_plan(space: Space, ways: list[Baseline]) -> None:
         needed = memory(space.workload.shape, config, space.workload.context, target.gpu is not None)
         problem = does_not_fit(needed, target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)"
         console.print(f"  {origin} {describe(config)['label']}: {problem}")
-    halves = ", the batch in one or two halves" if target.gpu and space.most_batch > 1 else ""
+    tried = "; ".join(_tried(space, method) for method in space.methods)
+    console.print(f"then the sampler: {tried}; nothing was measured or written")
+
+
+def _tried(space: SeveralMethods, method: str) -> str:
+    if method in RANGES:
+        return f"{method} with {', '.join([*RANGES[method], 'batch size'])}"
+    has_gpu = space.target.gpu is not None
+    halves = ", the batch in one or two halves" if has_gpu and space.most_batch > 1 else ""
     on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
     dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
-    console.print(
-        f"then the sampler: K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
-        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}{dense}; nothing was measured or written"
+    return (
+        f"{method} with K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
+        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}{dense}"
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from truffle.autotune.filling import OWN_LAYERS, written
 from truffle.autotune.memory import Memory
-from truffle.model.config import FUSED, SEPARATE, DecodeConfig, LshParameters
+from truffle.autotune.method_space import label
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, LshParameters
 
 APART, ON_GPU = " + ".join(SEPARATE), "gpu"
 
@@ -18,7 +19,7 @@ class TrialRecord:
 
     number: int
     status: str  # complete, pruned or failed
-    origin: str  # default, paper, baseline or search
+    origin: str  # default, paper, method (one's own defaults), baseline or search
     label: str
     method: str
     reason: str | None = None
@@ -38,6 +39,7 @@ class TrialRecord:
     micro_batches: int | None = None
     store_format: str | None = None
     attend_with: str | None = None
+    parameters: str | None = None  # of a method other than lsh, as JSON
     kl: float | None = None
     kl_low: float | None = None
     kl_high: float | None = None
@@ -116,7 +118,11 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
             "window": p.window, "dense_layers": written(p.dense_layers), "seed": p.seed,
             "attend_with": _attends_with(config),
         }  # fmt: skip
-    return settings
+        return settings
+    own = {name: getattr(p, name) for name in ("sink", "window", "seed") if hasattr(p, name)}
+    if not isinstance(p, DenseParameters):
+        own["dense_layers"] = written(p.dense_layers)
+    return settings | own | {"label": label(p), "parameters": p.model_dump_json()}
 
 
 def _attends_with(config: DecodeConfig) -> str:

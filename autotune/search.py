@@ -1,4 +1,4 @@
-"""The search: default first, then the paper's points, then what the sampler asks for, until a budget ends."""
+"""The search: default first, then the other planned points, then what the sampler asks for, until a budget ends."""
 
 from __future__ import annotations
 
@@ -149,9 +149,8 @@ class Search:
 
     def _remember_accuracy(self, record: TrialRecord) -> None:
         """Accuracy measured by an earlier run serves this one."""
-        if record.status != "complete" or record.method != "lsh":
-            return
-        self._accuracy.remember(self._space.config_of(record), record.to_dict())
+        if record.status == "complete":
+            self._accuracy.remember(self._space.config_of(record), record.to_dict())
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from truffle.autotune import gpu_sampling, overlap
+from truffle.autotune import cost_model, gpu_sampling, overlap
 from truffle.autotune.cost_model import StepTime
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
 from truffle.autotune.target import Target
 from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench import bandwidth
+from truffle.bench.bandwidth import HostRates
 from truffle.bench.calibration import expected_fraction
+from truffle.bench.kinds import layer_kinds
 from truffle.bench.workloads import Workload
 from truffle.kernels import hardware
-from truffle.model.config import DecodeConfig, LshParameters
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, SelectingParameters
+
+GATHER, READ = "gather_512_bytes_per_s", "read_bytes_per_s"
 
 
 class ThroughputMeter:
@@ -22,7 +27,8 @@ class ThroughputMeter:
     Where the target's card is here, whole steps are run on it; where there is none, a few layers of each kind are run
     on the machine itself and scaled. Otherwise the CPU's part is measured here on one layer, carried over to another
     host by the ratio of gather rates where one is given, and the rest of the step is estimated from the card's profile,
-    as is what overlaps; all of a step that samples on the GPU is.
+    as is what overlaps; all of a step that samples on the GPU, or samples nothing, is. A reference method has no
+    kernels: its layers' attention is timed as it runs on this machine's CPU, wherever its keys would be.
 
     Attributes:
         whole_layers: runs layers on the target itself; None where that is not this machine.
@@ -31,14 +37,38 @@ class ThroughputMeter:
     def __init__(self, workload: Workload, target: Target, threads: int, seed: int) -> None:
         self._workload, self._target, self._threads = workload, target, threads
         self._timer = HostTimer(workload, threads, seed)
-        self._gather_here: dict[int, float] = {}
+        self._rates_here: dict[int, HostRates] = {}
         self.whole_layers = WholeLayers(workload, target, threads) if target.is_here else None
 
     def measure(self, config: DecodeConfig, seconds: float = SECONDS) -> dict[str, Any]:
         """Figures of a record: tokens a second with interval, kind, and the parts of a step."""
         if self.whole_layers:
             return self.whole_layers.run(config)
+        if isinstance(config.parameters, SelectingParameters):
+            return self._by_reference(config, seconds)
+        if not isinstance(config.parameters, LshParameters):
+            return self._on_card(config)
         return self._sampled_on_gpu(config) if config.resident else self._answered(config, seconds)
+
+    def _on_card(self, config: DecodeConfig) -> dict[str, Any]:
+        """Dense, or streaming, of which nothing is sampled."""
+        assert self._target.gpu is not None
+        step = cost_model.gpu_side(self._workload.shape, config, self._workload.context, self._target.gpu)
+        fraction = None if isinstance(config.parameters, DenseParameters) else 0.0
+        return _estimate(step, step.total, step.total, config.execution.batch_size, fraction)
+
+    def _by_reference(self, config: DecodeConfig, seconds: float) -> dict[str, Any]:
+        """The CPU takes the place of the card for all but weights and dense layers; nothing overlaps."""
+        shape, gpu, execution = self._workload.shape, self._target.gpu, config.execution
+        assert gpu is not None
+        threads = min(execution.threads, self._threads)
+        layer = self._timer.measure(config, threads, seconds=seconds)
+        layers = layer_kinds(shape, config).sparse * self._host_ratio(threads, execution.threads, READ)
+        rest = cost_model.gpu_side(shape, config, self._workload.context, gpu)
+        step, fastest, slowest = (
+            replace(rest, cpu_attend=layers * attend_s) for _, attend_s in _median_and_bounds(layer)
+        )
+        return _estimate(step, fastest.total, slowest.total, execution.batch_size, layer.sampled_fraction)
 
     def _sampled_on_gpu(self, config: DecodeConfig) -> dict[str, Any]:
         shape, gpu, p = self._workload.shape, self._target.gpu, config.parameters
@@ -61,15 +91,16 @@ class ThroughputMeter:
         )
         return _estimate(step, fastest.total, slowest.total, execution.batch_size, layer.sampled_fraction)
 
-    def _host_ratio(self, threads_here: int, threads_there: int) -> float:
-        """Time on the target's host over time here, by what both gather in 512-byte rows."""
+    def _host_ratio(self, threads_here: int, threads_there: int, rate: str = GATHER) -> float:
+        """Time on the target's host over time here, by what both gather in 512-byte rows, or read."""
         if self._target.host.here:
             return 1.0
-        if threads_here not in self._gather_here:
-            here = hardware.detect()
-            buffer = bandwidth.buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
-            self._gather_here[threads_here] = bandwidth.host_rates(threads_here, buffer, 2.0).gather_512_bytes_per_s.p50
-        return self._gather_here[threads_here] / self._target.host.rate(threads_there).gather_512_bytes_per_s.p50
+        if threads_here not in self._rates_here:
+            machine = hardware.detect()
+            buffer = bandwidth.buffer_size(machine.cpu.last_level_cache_bytes, machine.memory_limit_bytes)
+            self._rates_here[threads_here] = bandwidth.host_rates(threads_here, buffer, 2.0)
+        here, there = self._rates_here[threads_here], self._target.host.rate(threads_there)
+        return getattr(here, rate).p50 / getattr(there, rate).p50
 
 
 def _median_and_bounds(layer: LayerTime) -> list[tuple[float, float]]:
@@ -80,7 +111,7 @@ def _median_and_bounds(layer: LayerTime) -> list[tuple[float, float]]:
 
 
 def _estimate(
-    step: StepTime, fastest_s: float, slowest_s: float, batch: int, sampled_fraction: float
+    step: StepTime, fastest_s: float, slowest_s: float, batch: int, sampled_fraction: float | None
 ) -> dict[str, Any]:
     return {
         "tokens_per_s": batch / step.total,

@@ -18,11 +18,13 @@ from truffle.autotune.confirm import confirm
 from truffle.autotune.evaluate import AccuracyMeter
 from truffle.autotune.facts import facts
 from truffle.autotune.memory import require_weights_fit
+from truffle.autotune.method_space import parse_methods
 from truffle.autotune.options import fingerprint, require_free, require_options
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.search import Search, stored_records
+from truffle.autotune.several import SeveralMethods
 from truffle.autotune.space import Space, thread_counts
 from truffle.autotune.storage import open_study
 from truffle.autotune.target import Target, find_target
@@ -52,7 +54,8 @@ def tune(arguments: argparse.Namespace) -> int:
     require_weights_fit(workload.shape, target)
     for note in target.notes:
         print(note, file=sys.stderr)
-    space = Space(workload, target, thread_counts(target.host.logical_cpus), arguments.seed)
+    threads, methods = thread_counts(target.host.logical_cpus), parse_methods(arguments.methods)
+    space = SeveralMethods(workload, target, threads, arguments.seed, methods)
     exact_ways = baselines.exact_baselines(workload, target)
     _require_one(exact_ways, workload, target)
     if arguments.dry_run:

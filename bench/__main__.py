@@ -7,7 +7,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from truffle.bench import commands, op_command, rivals_command, scaling_command, task_command
+from truffle.bench import (
+    accuracy_command,
+    commands,
+    families_command,
+    guarantee_command,
+    op_command,
+    probing_command,
+    rivals_command,
+    scaling_command,
+)
 from truffle.model.arguments import add_decode_arguments, add_probing_arguments
 from truffle.model.parser import OneLineParser
 
@@ -126,21 +135,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_decode_arguments(rivals)
     rivals.set_defaults(run=rivals_command.time_rivals)
 
-    accuracy = subparsers.add_parser("accuracy", help="error against exact decoding on real text, or scores by task")
-    accuracy.add_argument("--model", default="smollm2", help="(%(default)s)")
-    accuracy.add_argument("--context", type=int, default=4096, help="prompt tokens (%(default)s)")
-    accuracy.add_argument("--samples", type=int, default=2, help="texts, or prompts a task (%(default)s)")
-    accuracy.add_argument("--steps", type=int, default=32, help="tokens decoded after each prompt (%(default)s)")
-    accuracy.add_argument(
-        "--continuation", choices=("text", "dense"), default="text",
-        help="what is teacher-forced: the text itself, or the dense model's own greedy continuation",
-    )  # fmt: skip
-    accuracy.add_argument("--temperature", type=float, default=0.0, help="of the dense continuation (%(default)s)")
-    accuracy.add_argument("--prompt-file", type=Path, help="one prompt instead, continued by the dense model itself")
-    accuracy.add_argument("--json", type=Path, metavar="FILE", help="write the summary and a record a token or sample")
-    task_command.add_task_arguments(accuracy)
-    add_decode_arguments(accuracy)
-    accuracy.set_defaults(run=commands.measure_accuracy)
+    accuracy = subparsers.add_parser("accuracy", help="error against exact decoding, or scores by task")
+    accuracy_command.add_accuracy_arguments(accuracy)
+    accuracy.set_defaults(run=accuracy_command.measure_accuracy)
 
     probing = subparsers.add_parser("probing", help="index bytes that probing saves at equal error, on real keys")
     probing.add_argument("--model", default="smollm2", help="(%(default)s)")
@@ -152,7 +149,18 @@ def build_parser() -> argparse.ArgumentParser:
     probing.add_argument("--seeds", type=int, default=1, help="draws of a layer's planes (%(default)s)")
     probing.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     probing.add_argument("--json", type=Path, metavar="FILE", help="write a record a setting and context")
-    probing.set_defaults(run=commands.compare_probing)
+    probing.set_defaults(run=probing_command.compare_probing)
+
+    families = subparsers.add_parser("families", help="output error of hash families at equal density, on real keys")
+    families.add_argument("--model", default="smollm2", help="(%(default)s)")
+    families.add_argument("--context", type=int, default=4096, help="tokens, those of the steps included (%(default)s)")
+    families.add_argument("--steps", type=int, default=2, help="last tokens, whose queries are used (%(default)s)")
+    families.add_argument("--threads", type=int, default=1, help="(%(default)s)")
+    families.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    families.set_defaults(run=families_command.compare_families)
+
+    guarantees = subparsers.add_parser("guarantees", help="how often promised errors are exceeded, on real keys")
+    guarantee_command.add_guarantee_arguments(guarantees)
     return parser
 
 

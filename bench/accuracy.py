@@ -10,6 +10,7 @@ import torch
 
 from truffle.bench import text
 from truffle.bench.dense_run import DenseRun, run_dense
+from truffle.bench.shares import read_shares
 from truffle.model.config import DecodeConfig
 from truffle.model.generate import Sampler
 from truffle.model.llama import Decoder
@@ -66,11 +67,13 @@ def measure(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int
     for step, token in enumerate(run.continuation):
         logits = decoder.step(token[None])[0]
         target = run.continuation[step + 1] if step + 1 < len(run.continuation) else None
-        records.append({"sample": sample, "step": step, **_compare(logits, run.logits[step], target), **replayed[step]})
+        records.append({"sample": sample, "step": step, **compare(logits, run.logits[step], target), **replayed[step]})
     return records
 
 
-def _compare(logits: torch.Tensor, exact: torch.Tensor, target: torch.Tensor | None) -> dict[str, Any]:
+def compare(logits: torch.Tensor, exact: torch.Tensor, target: torch.Tensor | None = None) -> dict[str, Any]:
+    """KL of what a method gives from exact logits, [vocabulary] each, whether the likeliest token is the same, and what
+    each loses on the `target`."""
     ours, theirs = logits.double().log_softmax(-1), exact.double().log_softmax(-1)
     return {
         "kl": float((theirs.exp() * (theirs - ours)).sum()),
@@ -90,18 +93,12 @@ def _replay(model: LoadedModel, run: DenseRun, config: DecodeConfig) -> list[dic
 
 
 def _replay_step(caches: list[LayerCache], step: list[Any]) -> dict[str, float | None]:
-    errors, densities, rows = [], [], []
+    errors = []
     for cache, seen in zip(caches, step, strict=True):
         out = cache.decode(seen.q, seen.keys, seen.values)
-        usage = cache.usage()
-        if usage is None:
-            continue
-        errors.append(((out - seen.out).norm(dim=-1) / seen.out.norm(dim=-1)).mean())
-        if usage.cached.min() > 0:
-            densities.append((usage.attended / usage.cached[:, None]).mean())
-        rows.append((cache.rows() / usage.tokens[:, None]).mean())
-    means = {"output_error": errors, "density": densities, "rows": rows}
-    return {name: float(torch.stack(found).mean()) if found else None for name, found in means.items()}
+        if cache.usage() is not None:
+            errors.append(((out - seen.out).norm(dim=-1) / seen.out.norm(dim=-1)).mean())
+    return {"output_error": float(torch.stack(errors).mean()) if errors else None, **read_shares(caches)}
 
 
 def summarise(records: list[dict[str, Any]], seed: int = 0) -> dict[str, float | None]:

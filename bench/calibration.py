@@ -8,8 +8,9 @@ import torch
 from truffle.bench.synthetic import COSINE_DEVIATION, largest_deviation
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
-from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
+from truffle.kernels.collision import TABLE_CELLS
 from truffle.model.config import LshParameters
+from truffle.model.methods.families import law_of
 
 MARGIN_DRAWS = 16
 
@@ -40,7 +41,7 @@ def deviation_for(p: LshParameters, fraction: float, head_dim: int) -> float:
 def _inclusion(p: LshParameters, cosine: np.ndarray) -> np.ndarray:
     """u by cosine; where the query directs the probes, the mean over MARGIN_DRAWS queries."""
     if p.probing.kind != "directed":
-        return np.exp(CollisionLaw(p.K, p.L, p.min_hits, p.probing.ball).log_inclusion(cosine))
+        return np.exp(law_of(p).log_inclusion(cosine))
     margins = torch.randn(1, MARGIN_DRAWS, p.L, p.K, generator=torch.Generator().manual_seed(0))
     codes = torch.empty(1, MARGIN_DRAWS, p.L, p.probing.amount, dtype=torch.uint16)
     log_u = torch.empty(MARGIN_DRAWS, TABLE_CELLS + 1)

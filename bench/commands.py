@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from truffle.bench import task_command
 from truffle.bench.tables import (
-    accuracy_table,
     implementation_table,
     prefill_table,
-    probing_table,
     record_table,
     show,
     timeline_table,
 )
-from truffle.model.arguments import decode_config, read_prompt, require_device
+from truffle.model.arguments import decode_config, require_device
 
 
 def list_implementations(arguments: argparse.Namespace) -> None:
@@ -143,116 +139,6 @@ def time_prefill(arguments: argparse.Namespace) -> None:
     show(prefill_table(layers))
     if arguments.json:
         write_records(arguments.json, [record, *layers], arguments.command_line)
-
-
-def measure_accuracy(arguments: argparse.Namespace) -> None:
-    """Compare a method with exact decoding, teacher-forced, and print the summary; with --tasks, methods by task."""
-    if arguments.tasks is not None:
-        return task_command.measure_task_accuracy(arguments)
-    task_command.require_tasks(arguments)
-    import torch
-    from rich.console import Console
-    from rich.progress import track
-
-    from truffle.bench import accuracy
-    from truffle.bench.records import write_records
-    from truffle.bench.text import SOURCE
-    from truffle.model.generate import Sampler
-    from truffle.model.weights import load
-
-    config = decode_config(arguments)
-    for name in ("samples", "steps", "context"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"{name}: expected at least 1, got {getattr(arguments, name)}")
-    own = Sampler(arguments.temperature)  # made here, so that a wrong temperature is refused even where unused
-    torch.set_num_threads(config.execution.threads)
-    model = load(arguments.model)
-    if arguments.prompt_file:
-        source = str(arguments.prompt_file)
-        runs = [_run_prompt(model, arguments, own)]
-    else:
-        source, temperature = SOURCE, arguments.temperature if arguments.continuation == "dense" else None
-        setting = accuracy.Setting(arguments.context, arguments.samples, arguments.steps, temperature)
-        print(f"exact run over {setting.samples} x {setting.context} tokens of {SOURCE}", file=sys.stderr)
-        runs = accuracy.dense_runs(model, setting, config.execution.threads)
-    numbered = track(list(enumerate(runs)), "sampled runs", transient=True, console=Console(stderr=True))
-    steps = [step for sample, run in numbered for step in accuracy.measure(model, run, config, sample)]
-    summary = {
-        "op": "accuracy", "model": arguments.model, "text": source, "context": len(runs[0].prompt),
-        "samples": len(runs), "steps": arguments.steps,
-        "continuation": "dense" if arguments.prompt_file else arguments.continuation,
-        **described(config), **accuracy.summarise(steps), **_ends(steps),
-    }  # fmt: skip
-    print(f"{summary['method']} {_brief(config)} on {summary['model']}, {summary['context']} tokens of {source}")
-    show(accuracy_table(summary))
-    if arguments.json:
-        write_records(
-            arguments.json, [summary, *({"op": "accuracy_step", **step} for step in steps)], arguments.command_line
-        )
-
-
-def compare_probing(arguments: argparse.Namespace) -> None:
-    """Measure probing and plain settings on a model's keys, and print which probing settings save index bytes."""
-    import torch
-    from rich.console import Console
-    from rich.progress import track
-
-    from truffle.bench import probing, probing_front, text
-    from truffle.bench.dense_run import run_dense
-    from truffle.bench.records import write_records
-    from truffle.kernels.checks import expect
-    from truffle.model.weights import load
-
-    a, records = arguments, []
-    for name in ("steps", "seeds", "threads"):
-        expect(getattr(a, name) >= 1, name, "at least 1", getattr(a, name))
-    torch.set_num_threads(a.threads)
-    model = load(a.model)
-    settings = probing_front.plain_settings() + probing_front.probing_settings()
-    for context in a.contexts:
-        most = model.shape.max_positions
-        expect(200 + a.steps <= context <= most, "contexts", f"{200 + a.steps} to {most} tokens", context)
-        tokens = text.windows(model.tokenizer(), 1, context)[0]
-        run = run_dense(model, tokens, a.steps, a.threads)
-        measured = probing.measure_settings(run, settings, a.seeds, a.threads)
-        shown = track(measured, f"{context} tokens", len(settings), transient=True, console=Console(stderr=True))
-        common = {"op": "probing", "model": a.model, "text": text.SOURCE, "context": context}
-        records += [common | record for record in probing_front.judge(list(shown))]
-    show(probing_table(records))
-    if a.json:
-        write_records(a.json, records, a.command_line)
-
-
-def _run_prompt(model: Any, arguments: argparse.Namespace, own: Any) -> Any:
-    """An exact run over a file, continued by the dense model itself."""
-    import torch
-
-    from truffle.bench.accuracy import require_positions
-    from truffle.bench.dense_run import run_dense
-
-    text, steps = read_prompt(arguments.prompt_file), arguments.steps
-    tokens = torch.tensor(model.tokenizer()(text)["input_ids"], dtype=torch.int64)
-    require_positions(model, len(tokens), steps)
-    return run_dense(model, tokens, steps, arguments.threads, own)
-
-
-def _brief(config: Any) -> str:
-    """The method's parameters, on one line."""
-    shown = config.parameters.model_dump(mode="json")
-    probing = shown.pop("probing", {"kind": "none"})
-    if probing["kind"] != "none":
-        shown["probing"] = f"{probing['kind']} {probing['amount']}"
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def _ends(steps: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean KL of the first and last 100 tokens of runs long enough to have both."""
-    longest = 1 + max(step["step"] for step in steps)
-    if longest < 200:
-        return {}
-    first = [step["kl"] for step in steps if step["step"] < 100]
-    last = [step["kl"] for step in steps if step["step"] >= longest - 100]
-    return {"kl_first_100": sum(first) / len(first), "kl_last_100": sum(last) / len(last)}
 
 
 def with_batch(config: Any, batch: int) -> Any:

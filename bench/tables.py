@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from truffle.bench.probing_front import saving
 
 def implementation_table(rows: list[dict[str, Any]]) -> Table:
     """Every implementation, and whether it is usable here."""
-    table = _table("operation", "implementation", "here")
+    table = new_table("operation", "implementation", "here")
     for row in rows:
         isas = ", ".join(row["isas"])
         table.add_row(row["op"], row["impl"], row["reason"] or ("usable" + (f" ({isas})" if isas else "")))
@@ -29,7 +29,7 @@ def operation_table(records: list[dict[str, Any]]) -> Table:
     headers = [f"faster than {rival.removeprefix('speedup_over_')}"] if rival else []
     on_card = any("device_median_us" in r for r in records)
     columns = ("operation", "implementation", "isa", "threads", "batch", "median", "p20", "p80", "GB/s", "of peak")
-    table = _table(*columns, *(["on device"] if on_card else []), *headers)
+    table = new_table(*columns, *(["on device"] if on_card else []), *headers)
     for r in records:
         described = [r["op"], r["impl"], r["isa"], str(r["threads"]), str(r["batch"])]
         if r["gate"] != "passed":
@@ -48,42 +48,13 @@ def _ratio(record: dict[str, Any], key: str) -> str:
     return f"{record[key]:.2f}x ({record[key + '_low']:.2f} to {record[key + '_high']:.2f})"
 
 
-def accuracy_table(summary: dict[str, Any]) -> Table:
-    """A summary's figures, each with its interval."""
-    table = _table("figure", "mean", "95% interval")
-    for name in ("kl", "top1", "perplexity_ratio", "output_error", "density", "rows"):
-        value, low, high = (summary[name + end] for end in ("", "_low", "_high"))
-        table.add_row(
-            name, "-" if value is None else f"{value:.4f}", "" if value is None else f"{low:.4f} to {high:.4f}"
-        )
-    for name in ("kl_first_100", "kl_last_100"):
-        if name in summary:
-            table.add_row(name, f"{summary[name]:.4f}", "")
-    return table
-
-
-def task_table(rows: list[dict[str, Any]]) -> Table:
-    """Scores by task and method, each beside exact decoding of the same samples."""
-    table = _table("task", "method", "asked", "density", "score", "to dense", "95% interval", "samples")
-    for r in rows:
-        p = json.loads(r["parameters"])
-        tables = f" ({p['K']}, {p['L']})" if r["method"] == "lsh" else ""
-        shares = ("" if r[name] is None else f"{r[name]:.2%}" for name in ("asked_density", "density"))
-        low, high = r["difference_low"], r["difference_high"]
-        paired = ("", "") if r["method"] == "dense" else (
-            f"{r['difference']:+.1f}", "" if low is None else f"{low:+.1f} to {high:+.1f}",
-        )  # fmt: skip
-        table.add_row(r["task"], r["method"] + tables, *shares, f"{r['score']:.1f}", *paired, str(r["samples"]))
-    return table
-
-
 def probing_table(records: list[dict[str, Any]]) -> Table:
     """Probing settings that save index bytes at every context measured, by keys read.
 
     Two plain indexes stand beside each: the smallest that reaches its error, which may read far more keys, and the
     smallest that reaches it and reads no more; each with its error, keys and how many of its bytes the setting takes.
     """
-    table = _table("probing setting", "B/token", "tokens", "error", "keys", "rows", "smallest plain (K, L, hits)",
+    table = new_table("probing setting", "B/token", "tokens", "error", "keys", "rows", "smallest plain (K, L, hits)",
                    "bytes", "smallest that reads no more", "bytes", "goal")  # fmt: skip
     for setting, contexts in saving(records):
         for number, r in enumerate(contexts):
@@ -103,9 +74,24 @@ def _plain(r: dict[str, Any], name: str) -> tuple[str, str]:
     return f"({K}, {L}, {min_hits}) {error:.3f} {keys:.1%} {size:.0f} B", f"{ratio:.2f}x"
 
 
+def family_table(records: list[dict[str, Any]]) -> Table:
+    """Output error by hash family at equal density, for equal tables and hits; index bytes a token beside."""
+    at = sorted({r["at_density"] for r in records})
+    columns = itertools.chain.from_iterable((f"error at {density:.0%}", "B/token") for density in at)
+    table = new_table("family", "L", "hits", *columns)
+    for (family, L, hits), own in itertools.groupby(records, key=lambda r: (r["family"], r["L"], r["min_hits"])):
+        pairs = ((_or_none(r["output_error"], ".3f"), _or_none(r["index_bytes"], ".0f")) for r in own)
+        table.add_row(family, str(L), str(hits), *itertools.chain.from_iterable(pairs))
+    return table
+
+
+def _or_none(figure: float | None, form: str) -> str:
+    return "" if figure is None else f"{figure:{form}}"
+
+
 def timeline_table(records: list[dict[str, Any]]) -> Table:
     """When device and host worked for one layer of each lane."""
-    table = _table("lane", "layer", "what", "from", "to")
+    table = new_table("lane", "layer", "what", "from", "to")
     for r in records:
         table.add_row(str(r["lane"]), str(r["layer"]), r["span"], f"{r['start_us']:,.0f} us", f"{r['end_us']:,.0f} us")
     return table
@@ -113,7 +99,7 @@ def timeline_table(records: list[dict[str, Any]]) -> Table:
 
 def transfer_table(records: list[dict[str, Any]]) -> Table:
     """What crosses the link each way in a step, by batch and context."""
-    table = _table("workload", "batch", "to host", "time", "to device", "time", "step", "share of the step")
+    table = new_table("workload", "batch", "to host", "time", "to device", "time", "step", "share of the step")
     for r in records:
         if "to_host_bytes" not in r:
             continue
@@ -125,7 +111,7 @@ def transfer_table(records: list[dict[str, Any]]) -> Table:
 
 def scaling_table(records: list[dict[str, Any]]) -> Table:
     """Whole steps by thread count and batch."""
-    table = _table("threads", "batch", "step", "tokens/s", "95% interval", "host a layer", "rest a layer", "sampled",
+    table = new_table("threads", "batch", "step", "tokens/s", "95% interval", "host a layer", "rest a layer", "sampled",
                    "host memory")  # fmt: skip
     for r in records:
         parts = (r.get("layer_host_us"), r.get("layer_rest_us"))
@@ -140,7 +126,7 @@ def scaling_table(records: list[dict[str, Any]]) -> Table:
 
 def rival_table(records: list[dict[str, Any]]) -> Table:
     """Steps of contenders by batch; those of one heat took turns."""
-    table = _table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "host read",
+    table = new_table("batch", "contender", "heat", "step", "95% interval", "tokens/s", "on device", "host read",
                    "over best exact", "over magicpig_v02 kernels")  # fmt: skip
     for r in records:
         described = (str(r["batch"]), r["contender"], str(r.get("heat", "")))
@@ -160,7 +146,7 @@ def rival_table(records: list[dict[str, Any]]) -> Table:
 def prefill_table(records: list[dict[str, Any]]) -> Table:
     """What each layer of a prefill took: the device's four parts, the host with its four, and who launches waiting."""
     parts = ("forward", "rows", "hash", "next", "host", "link", "store", "tables", "rest", "waiting")
-    table = _table("layer", *(f"{part} ms" for part in parts))
+    table = new_table("layer", *(f"{part} ms" for part in parts))
     for r in records:
         times = (r.get(f"{part}_us") for part in parts)
         table.add_row(str(r["layer"]), *("" if time is None else f"{time / 1e3:,.2f}" for time in times))
@@ -169,7 +155,7 @@ def prefill_table(records: list[dict[str, Any]]) -> Table:
 
 def record_table(record: dict[str, Any]) -> Table:
     """All that one record holds."""
-    table = _table("figure", "value")
+    table = new_table("figure", "value")
     for name, value in record.items():
         table.add_row(name, "-" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value))
     return table
@@ -182,5 +168,6 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A table without lines, to which rows are added."""
     return Table(*columns, box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="")

@@ -20,7 +20,7 @@ from truffle.model.weights import LoadedModel
 
 SEED = 0
 SETTINGS = (
-    "op", "model", "context", "setup", "seed", "task", "sample", "method", "asked_density", "parameters",
+    "op", "model", "dtype", "context", "setup", "seed", "task", "sample", "method", "asked_density", "parameters",
     "store_format",
 )  # fmt: skip
 
@@ -71,27 +71,41 @@ def measure_tasks(
 
     What the journal has is taken from there, and a sample of which it has everything is not read at all.
     """
-    encode = encoder(tokenizer)
     for task in tasks:
         for index in range(setting.samples):
-            reading = None
-            for contender in contenders:
-                asked = _settings(model, task, index, contender, setting)
-                record = journal.find(asked)
-                if record is None:
-                    if reading is None:
-                        sample = make(task, encode, setting.context, SEED, index)
-                        reading = read(model, sample, setting.setup, contender.config.execution.threads)
-                    record = asked | answer(model, tokenizer, reading, contender.config)
-                    journal.add(record)
-                yield record
+            yield from measure_sample(model, tokenizer, task, index, contenders, setting, journal)
+
+
+def measure_sample(
+    model: LoadedModel,
+    tokenizer: Any,
+    task: Task,
+    index: int,
+    contenders: list[Contender],
+    setting: TaskSetting,
+    journal: Journal,
+) -> Iterator[Record]:
+    """A record for each contender of one sample of a task."""
+    reading = None
+    for contender in contenders:
+        asked = _settings(model, task, index, contender, setting)
+        record = journal.find(asked)
+        if record is None:
+            if reading is None:
+                sample = make(task, encoder(tokenizer), setting.context, SEED, index)
+                reading = read(model, sample, setting.setup, contender.config.execution.threads)
+            where = {"device": model.weights.device.type}  # told, but not what tells records apart
+            record = asked | where | answer(model, tokenizer, reading, contender.config)
+            journal.add(record)
+        yield record
 
 
 def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, setting: TaskSetting) -> Record:
     config = contender.config
     values = (
-        "accuracy_task", model.id, setting.context, setting.setup, SEED, task.name, index, config.method,
-        contender.density, config.parameters.model_dump_json(), config.execution.store_format,
+        "accuracy_task", model.id, str(model.weights.dtype).removeprefix("torch."), setting.context, setting.setup,
+        SEED, task.name, index, config.method, contender.density, config.parameters.model_dump_json(),
+        config.execution.store_format,
     )  # fmt: skip
     return dict(zip(SETTINGS, values, strict=True))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 DRAWS = 10_000
 ALL = "all"
+SHARED = ("model", "device", "dtype", "context", "setup", "seed", "head_dim")
 CONTENDER = ("method", "asked_density", "parameters")
 
 
@@ -28,7 +29,8 @@ def summarise_tasks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A flat row a task and contender, and over all samples of all tasks where there are several tasks.
 
     Of each the mean `score`, its `difference` to dense in points, with its 95% interval in `difference_low` and
-    `difference_high` where there are two samples or more, and the mean `density` that was observed.
+    `difference_high` where there are two samples or more, and the mean `density` that was observed; and of records
+    that have it the mean `output_error`, with its interval likewise.
     """
     tasks = list(dict.fromkeys(record["task"] for record in records))
     rows = []
@@ -47,13 +49,22 @@ def _row(task: str, group: list[dict[str, Any]], dense: dict[tuple[Any, ...], fl
     theirs = np.array([dense[_sample(record)] for record in group])
     low, high = paired_interval(ours, theirs) if len(ours) > 1 else (None, None)
     densities = [record["density"] for record in group if record["density"] is not None]
-    shared = ("model", "context", "setup", "seed", *CONTENDER, "store_format")
+    shared = [name for name in (*SHARED, *CONTENDER, "store_format") if name in group[0]]
     return {
-        "op": "accuracy_task_summary", **{name: group[0][name] for name in shared}, "task": task,
+        "op": f"{group[0]['op']}_summary", **{name: group[0][name] for name in shared}, "task": task,
         "samples": len(group), "score": float(ours.mean()), "difference": float((ours - theirs).mean()),
         "difference_low": low, "difference_high": high,
-        "density": float(np.mean(densities)) if densities else None,
+        "density": float(np.mean(densities)) if densities else None, **_error(group),
     }  # fmt: skip
+
+
+def _error(group: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The mean output error with its interval, of records that have one."""
+    if "output_error" not in group[0]:
+        return {}
+    errors = np.array([record["output_error"] for record in group])
+    low, high = paired_interval(errors, np.zeros_like(errors)) if len(errors) > 1 else (None, None)
+    return {"output_error": float(errors.mean()), "output_error_low": low, "output_error_high": high}
 
 
 def _sample(record: dict[str, Any]) -> tuple[Any, ...]:

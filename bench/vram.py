@@ -9,7 +9,15 @@ import torch
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.checks import expect
 from truffle.kernels.store import index_bytes, row_bytes
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
+from truffle.model.config import (
+    DecodeConfig,
+    LshParameters,
+    ModelShape,
+    QuestParameters,
+    SelectingParameters,
+    StreamingParameters,
+    VAttentionParameters,
+)
 
 # Beside weights and what `static_bytes` counts: activations, workspaces, graphs, and keys and values of one request and
 # layer while caches are filled.
@@ -33,7 +41,8 @@ def parse_size(text: str) -> int:
 def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2) -> int:
     """What weights, exact caches, and stores and tables that reside there take on the GPU while the batch decodes.
 
-    Stores are as long as the prompts; the first seal makes room for half as much again.
+    A reference method keeps all keys and values where the model is. Stores are as long as the prompts; the first seal
+    makes room for half as much again.
     """
     kinds, p, batch = layer_kinds(shape, config), config.parameters, config.execution.batch_size
     slots = kinds.dense * context
@@ -41,9 +50,27 @@ def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_
         slots += kinds.sparse * (p.sink + p.seal_tokens + p.window)
     elif isinstance(p, StreamingParameters):
         slots += kinds.sparse * (p.sink + p.window)
+    elif isinstance(p, SelectingParameters):
+        slots += kinds.sparse * context
     exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
     resident = batch * kinds.sparse * _sampled_bytes(shape, config, context) if config.resident else 0
-    return shape.parameters * element_bytes + exact + resident
+    return shape.parameters * element_bytes + exact + resident + selector_bytes(shape, config, context)
+
+
+def selector_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int:
+    """What a reference method keeps beside all keys, for the batch: bounds of Quest's pages, codes of a heavy set's
+    tables, wherever the model is.
+    """
+    p = config.parameters
+    if not isinstance(p, SelectingParameters):
+        return 0
+    middle, heavy = max(0, context - p.sink - p.window), getattr(p, "heavy", p.method)
+    a_head = 0
+    if isinstance(p, QuestParameters | VAttentionParameters) and heavy == "quest":
+        a_head = -(-middle // p.page_size) * 2 * shape.head_dim * 4  # least and most, float32
+    elif isinstance(p, VAttentionParameters) and heavy == "lsh":
+        a_head = middle * p.L * 2
+    return config.execution.batch_size * layer_kinds(shape, config).sparse * shape.kv_heads * a_head
 
 
 def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int:

@@ -52,8 +52,7 @@ class CollisionLaw:
         The tail is summed upward from `min_hits` in the log domain, so that probabilities far below
         machine precision keep their relative accuracy, which ``1 - (1-P)^L - ...`` does not.
         """
-        agreement = np.asarray(agreement, np.float64)
-        log_hit = _log_binomial_sum(agreement, self.K, range(self.K - self.ball, self.K + 1))
+        log_hit = self.log_hit_at(np.asarray(agreement, np.float64))
         hit = np.exp(np.minimum(log_hit, 0.0))
         terms = np.arange(self.min_hits, self.L + 1)
         coefficients = np.array([_log_choose(self.L, k) for k in range(self.min_hits, self.L + 1)])
@@ -62,6 +61,10 @@ class CollisionLaw:
             misses = np.where(terms < self.L, (self.L - terms) * log_miss[..., None], 0.0)
             logs = coefficients + terms * log_hit[..., None] + misses
         return np.minimum(np.logaddexp.reduce(np.where(np.isnan(logs), -np.inf, logs), axis=-1), 0.0)
+
+    def log_hit_at(self, agreement: np.ndarray) -> np.ndarray:
+        """ln P that one table retrieves the key, for bit agreement probabilities in [0, 1], float64."""
+        return _log_binomial_sum(agreement, self.K, range(self.K - self.ball, self.K + 1))
 
     def log_inclusion(self, cosine: np.ndarray, row: int = 0) -> np.ndarray:
         """ln u for cosines between query and hashed key, clamped to [-1, 1], float64; the same for every row."""

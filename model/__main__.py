@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     generate.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token (%(default)s)")
     generate.add_argument("--sample-seed", type=int, default=0, help="of the draws at a temperature (%(default)s)")
     generate.add_argument("--ignore-end", action="store_true", help="go on after the end token")
+    generate.add_argument("--errors", action="store_true", help="estimate how far each head is off; slow with lsh")
     generate.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     generate.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     add_decode_arguments(generate)
@@ -46,6 +47,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
     texts = arguments.prompt or [read_prompt(path) for path in arguments.prompt_file]
     import torch
 
+    from truffle.model.error_meter import tell_errors
     from truffle.model.generate import DensityMeter, Sampler, generate
     from truffle.model.llama import Decoder
     from truffle.model.weights import load
@@ -58,7 +60,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
     prompts = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.int64) for text in texts]
     _require_positions(max(map(len, prompts)), arguments.max_new_tokens, model.shape.max_positions)
     decoder = Decoder(model.shape, model.weights, config)
-    decoder.observer = meter = DensityMeter()
+    meter, errors = DensityMeter(), tell_errors(decoder) if arguments.errors else None
+    decoder.observer = _together(meter, errors) if errors else meter
     end_tokens = frozenset() if arguments.ignore_end else model.end_tokens
     produced: list[list[int]] = [[] for _ in prompts]
     stream = _Stream(tokenizer) if len(prompts) == 1 and not arguments.json else None
@@ -77,6 +80,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
         "prefill_s": first - started,
         "tokens_per_s": steps / (last - first) if steps else None,
         "density": meter.density,
+        **({"errors": errors.summary()} if errors else {}),
         "config": config.model_dump(mode="json"),
         "implementations": decoder.ops.names,
     }
@@ -87,6 +91,16 @@ def run_generate(arguments: argparse.Namespace) -> None:
         for number, tokens in enumerate(produced):
             print(f"--- request {number}\n{tokenizer.decode(tokens)}")
     print(_closing_line(summary))
+    if errors:
+        print(_error_line(config.method, errors.summary()))
+
+
+def _together(*observers: Any) -> Any:
+    def observe(*seen: Any) -> None:
+        for observer in observers:
+            observer(*seen)
+
+    return observe
 
 
 def _require_positions(prompt: int, new: int, most: int) -> None:
@@ -116,6 +130,17 @@ def _closing_line(summary: dict[str, Any]) -> str:
     density = "everything attended" if summary["density"] is None else f"density {summary['density']:.4f}"
     read, new = sum(summary["prompt_tokens"]), sum(summary["new_tokens"])
     return f"\n--- {read} prompt tokens in {summary['prefill_s']:.1f} s, {new} new: {speed}, {density}"
+
+
+def _error_line(method: str, found: dict[str, Any]) -> str:
+    if not found["told"]:
+        if found["untold"]:
+            return f"--- error: not known, a sample of {method} does not tell how far it is off"
+        return "--- error: none, every key was attended"
+    mean, most = (f"{found[f'output_error_{name}']:.4f}" for name in ("mean", "p95"))
+    share = found["told"] / (found["told"] + found["untold"])
+    part = "" if share == 1 else f", known of {share:.0%} of them"
+    return f"--- estimated error of a head's output: {mean} on average, {most} or less for 95% of heads and steps{part}"
 
 
 if __name__ == "__main__":

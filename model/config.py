@@ -118,14 +118,15 @@ class DecodeConfig(Frozen):
 
     @model_validator(mode="after")
     def _execution_is_the_methods(self) -> DecodeConfig:
-        if not isinstance(self.parameters, SelectingParameters):
+        if not self.selects:
             return self
+        who = getattr(self.parameters, "family", self.method)
         unused = [op for op in (*SAMPLING, *SEPARATE, FUSED) if op in self.implementations]
         if unused:
-            raise ValueError(f"implementations: expected none of {unused[0]}, which {self.method} does not call")
+            raise ValueError(f"implementations: expected none of {unused[0]}, which {who} does not call")
         found, default = self.execution.store_format, Execution().store_format
         if found != default:
-            raise ValueError(f"store_format: expected {default}, as {self.method} has no store of its own, got {found}")
+            raise ValueError(f"store_format: expected {default}, as {who} has no store of its own, got {found}")
         return self
 
     @model_validator(mode="after")
@@ -142,6 +143,18 @@ class DecodeConfig(Frozen):
     def resident(self) -> bool:
         """Whether what is sampled lies on the model's own GPU, and is retrieved and attended there."""
         return all(self.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a step launches the same work every time; what a reference method does depends on how many keys there
+        are."""
+        return not self.selects
+
+    @property
+    def selects(self) -> bool:
+        """Whether all keys are kept and chosen among by comparing, without stores and tables."""
+        slow = isinstance(self.parameters, LshParameters) and not self.parameters.has_fast_layer
+        return slow or isinstance(self.parameters, SelectingParameters)
 
     @property
     def fused(self) -> bool:

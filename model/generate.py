@@ -13,24 +13,27 @@ from truffle.model.methods.base import LayerCache
 
 @dataclass
 class DensityMeter:
-    """Observes a decoder and averages its density over sparse layers, heads and steps."""
+    """Observes a decoder and averages its density over sparse layers, heads and steps.
 
-    total: float = 0.0
+    What a layer counted stays where it is until the density is asked for: no step waits for the device.
+    """
+
+    total: float | torch.Tensor = 0.0
     count: int = 0
 
     def __call__(self, index: int, cache: LayerCache, *tensors: torch.Tensor) -> None:
         usage = cache.usage()
         if usage is None:
             return
-        cached = usage.cached[:, None].expand_as(usage.attended)
-        present = cached > 0
-        self.total += float((usage.attended[present] / cached[present]).sum())
-        self.count += int(present.sum())
+        present = usage.cached > 0
+        shares = torch.where(present, 1 / usage.cached.clamp_min(1), 0.0).to(usage.attended.device)
+        self.total = self.total + (usage.attended.sum(1) * shares).double().sum()
+        self.count += int(present.sum()) * usage.attended.shape[1]
 
     @property
     def density(self) -> float | None:
         """Keys attended over keys cached, outside sink and window; None before anything was sampled."""
-        return self.total / self.count if self.count else None
+        return float(self.total) / self.count if self.count else None
 
 
 @dataclass

@@ -58,14 +58,28 @@ class StreamingParameters(Frozen):
     dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
 
 
+Family = Literal["simhash", "simple_lsh", "cross_polytope"]
+MOST_COORDINATES = 128
+
+
 class LshParameters(Frozen):
-    """LSH-sampled attention; the defaults are MagicPIG's (arXiv 2410.16179, section 5)."""
+    """LSH-sampled attention; the defaults are MagicPIG's (arXiv 2410.16179, section 5).
+
+    A code has K bits whatever the family, so that indexes of equal K and L are equally large. A cross-polytope hash
+    over `coordinates` m takes log2(2m) of them; the last hash of a table has fewer coordinates where that does not
+    divide K. SimpleLSH is there to show what it costs: it has no fast layer, for the kernels' law is by the angle to
+    the key itself, and its layers compare the codes of all keys.
+    """
 
     method: ClassVar[str] = "lsh"
     K: int = Field(default=10, ge=1, le=16)
     L: int = Field(default=150, ge=1, le=4096)
     min_hits: int = Field(default=2, ge=1, le=3)
     probing: Probing = Probing()
+    family: Family = Field(default="simhash", description="what codes are made of")
+    coordinates: int | None = Field(
+        default=None, description="projections a cross_polytope hash is the largest of, a power of two"
+    )
     centred: bool = True
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
@@ -80,6 +94,24 @@ class LshParameters(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _coordinates_are_the_familys(self) -> LshParameters:
+        m = self.coordinates
+        if self.family != "cross_polytope":
+            if m is not None:
+                raise ValueError(f"coordinates: expected none where family is {self.family}, got {m}")
+            return self
+        most = min(MOST_COORDINATES, 1 << self.K - 1)  # one hash of all K bits
+        if m is None or not 1 <= m <= most or m & (m - 1):
+            raise ValueError(f"coordinates: expected a power of two up to {most} where K is {self.K}, got {m}")
+        return self
+
+    @model_validator(mode="after")
+    def _only_planes_have_neighbours(self) -> LshParameters:
+        if self.family != "simhash" and self.probing.kind != "none":
+            raise ValueError(f"probing: expected none where family is {self.family}, got {self.probing.name}")
+        return self
+
+    @model_validator(mode="after")
     def _probing_leaves_buckets_out(self) -> LshParameters:
         kind, amount = self.probing.kind, self.probing.amount
         if kind == "ball" and amount >= self.K:
@@ -87,6 +119,11 @@ class LshParameters(Frozen):
         if kind == "directed" and amount >= 1 << self.K:
             raise ValueError(f"probing.amount: expected less than 2^K = {1 << self.K}, got {amount}")
         return self
+
+    @property
+    def has_fast_layer(self) -> bool:
+        """Whether the kernels' law, by the angle between query and centred key, is that of the codes."""
+        return self.family != "simple_lsh"
 
 
 PAPER_DEFAULT = LshParameters()

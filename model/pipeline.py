@@ -137,7 +137,7 @@ class Pipeline:
                     lane[index] = exchange
         self._decoder = decoder
         self.lanes = [Lane(decoder, part, own) for part, own in zip(requests, exchanges, strict=True)]
-        if decoder.weights.device.type == "cuda" and not self.observed:
+        if decoder.weights.device.type == "cuda" and not self.observed and decoder.config.capturable:
             self._capture()
 
     def _capture(self) -> None:

@@ -88,7 +88,9 @@ def settings(trial: Trial | None) -> list[tuple[str, str]]:
         return []
     names = ("method", "K", "L", "min_hits", "probing", "sink", "window", "dense_layers", "seed", "batch_size")
     names += ("micro_batches", "threads", "isa", "pinning", "wait_policy", "store_format", "attend_with")
-    pairs = ((name, getattr(trial, name)) for name in names)
+    own = trial.own
+    pairs = [(name, own.get(name) if getattr(trial, name) is None else getattr(trial, name)) for name in names]
+    pairs += [(name, value) for name, value in own.items() if name not in names]
     return [(name.replace("_", " "), figure(value)) for name, value in pairs if value is not None]
 
 

@@ -14,7 +14,7 @@ def pareto_front(trials) -> list[Trial]:
 
 
 def roles(study: Study) -> dict[int, list[str]]:
-    """Trial number to its roles, most telling first: chosen, default, paper, exact, front."""
+    """Trial number to its roles, most telling first: chosen, default, paper, method, exact, front."""
     front = {t.number for t in pareto_front(study.trials)}
     chosen = study.chosen
     found = {}
@@ -25,6 +25,7 @@ def roles(study: Study) -> dict[int, list[str]]:
                 ("chosen", chosen is not None and trial.number == chosen.number),
                 ("default", trial.origin == "default"),
                 ("paper", trial.origin == "paper"),
+                ("method", trial.origin == "method"),
                 ("exact", trial.exact),
                 ("front", trial.number in front),
             )

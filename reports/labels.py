@@ -17,7 +17,7 @@ def short_name(study: Study, trial: Trial) -> str:
     lead = ", ".join(role for role in ("chosen", "default") if role in kinds)
     if lead:
         return lead
-    if "paper" in kinds:
+    if {"paper", "method"} & set(kinds):
         return trial.name.removeprefix("lsh ")[:26]
     return trial.name[:26] if {"exact", "front"} <= set(kinds) else ""
 

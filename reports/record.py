@@ -47,6 +47,7 @@ class Trial:
     micro_batches: Number = None
     store_format: Text = None
     attend_with: Text = None
+    parameters: Text = None
     kl: Number = None
     kl_low: Number = None
     kl_high: Number = None
@@ -86,6 +87,17 @@ class Trial:
     @property
     def exact(self) -> bool:
         return self.method == "dense"
+
+    @property
+    def own(self) -> dict:
+        """The parameters of a method other than lsh; raises RecordError where they are no JSON object."""
+        try:
+            found = json.loads(self.parameters or "{}")
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise RecordError(f"study.trials.parameters must be a JSON object, got {_shown(self.parameters)}")
+        return found
 
     @property
     def why_not(self) -> Text:

@@ -118,7 +118,7 @@ def _ours(ground: Ground, config: DecodeConfig, how: str = "") -> Contender:
 def _magicpig(ground: Ground, config: DecodeConfig) -> list[Contender]:
     """MagicPIG's kernels where they are installed and the method is theirs."""
     p, batch, context = config.parameters, config.execution.batch_size, ground.workload.context
-    if not isinstance(p, LshParameters) or not extensions.is_installed():
+    if not isinstance(p, LshParameters) or p.family != "simhash" or not extensions.is_installed():
         return []
     shape, element = ground.workload.shape, ground.keys.element_size()
     seals_nothing = config.model_copy(update={"parameters": p.model_copy(update={"seal_tokens": GROW_SLOTS})})

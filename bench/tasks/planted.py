@@ -75,12 +75,17 @@ def exact(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Te
     return (keys @ q / math.sqrt(len(q))).softmax(0) @ values
 
 
+def fewest_keys(d: int) -> int:
+    """Keys below which there is no room to plant."""
+    return 2 * EDGE + 4 * d
+
+
 class _Plot:
     """Where things are planted: directions, codes, and keys that mean nothing yet."""
 
     def __init__(self, n: int, d: int, seed: int) -> None:
-        if n < 2 * EDGE + 4 * d:
-            raise ValueError(f"n: expected at least {2 * EDGE + 4 * d} keys at d = {d}, got {n}")
+        if n < fewest_keys(d):
+            raise ValueError(f"n: expected at least {fewest_keys(d)} keys at d = {d}, got {n}")
         if d < 8:
             raise ValueError(f"d: expected at least 8, got {d}")
         self.n, self.d = n, d

@@ -15,7 +15,8 @@ class Usage:
     """What the last step of a layer read.
 
     Attributes:
-        attended: keys attended outside sink and window by query head, [B, H] int64, open-segment keys included.
+        attended: keys attended outside sink and window by query head, [B, H] int64, open-segment keys included; where
+            they were counted.
         cached: keys cached outside sink and window, [B] int64.
         tokens: all keys cached, [B] int64.
     """
@@ -73,7 +74,8 @@ class LayerCache(Protocol):
         ...
 
     def rows(self) -> torch.Tensor:
-        """Distinct keys, exact ones included, that the last step read by key/value head, [B, Hkv] int64."""
+        """Distinct keys, exact ones included, that the last step read by key/value head, [B, Hkv] int64, where it
+        was counted."""
         ...
 
     @property

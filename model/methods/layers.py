@@ -8,6 +8,7 @@ import torch
 
 from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape, SelectingParameters
 from truffle.model.methods.base import LayerCache
+from truffle.model.methods.choosing.collisions import Collisions
 from truffle.model.methods.choosing.methods import selector_of
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.fused import FusedLayer
@@ -28,6 +29,8 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     p = config.parameters
     if isinstance(p, DenseParameters) or index in p.dense_layers:
         return DenseLayer(ops)
+    if isinstance(p, LshParameters) and not p.has_fast_layer:
+        return SelectingLayer(p.sink, p.window, p.seed, index, partial(Collisions, p, index, shape.head_dim, ops))
     if isinstance(p, LshParameters):
         selector = LshSelector(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)

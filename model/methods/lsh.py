@@ -9,11 +9,12 @@ from functools import partial
 
 import torch
 
+from truffle.kernels.checks import expect
 from truffle.kernels.collision import InclusionLaw
 from truffle.kernels.memory import allocate
-from truffle.kernels.planes import hyperplanes
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
+from truffle.model.methods.families import family_of
 from truffle.model.methods.probes import probes_of
 from truffle.model.methods.selector import Selection
 from truffle.model.operations import Operations
@@ -46,8 +47,9 @@ class LshSelector:
     def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
         p = parameters
         self._p, self._ops = p, ops
-        planes = hyperplanes(head_dim, p.K, p.L, p.seed, layer)
-        self._planes = torch.from_numpy(planes.copy())
+        expect(p.has_fast_layer, "family", "simhash or cross_polytope, which sparse_attend has the law of", p.family)
+        self._family = family_of(p, ops)
+        self._planes = self._family.planes(head_dim, layer)
         self._probes = probes_of(p, ops)
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
         self._stacked: dict[range, torch.Tensor] = {}  # by requests that are asked for together
@@ -78,7 +80,7 @@ class LshSelector:
         """Codes [R, L, n] of x [R, n, d], where x is."""
         self._planes = self._planes.to(x.device)
         codes = torch.empty(x.shape[0], self._p.L, x.shape[1], dtype=torch.uint16, device=x.device)
-        self._ops.hash_codes(x.contiguous(), self._planes, center, codes, K=self._p.K)
+        self._family.hash(x, self._planes, center, codes)
         return codes
 
     def _built(self, start: int, codes: torch.Tensor) -> Segment:

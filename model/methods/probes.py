@@ -7,10 +7,11 @@ from typing import Protocol
 
 import torch
 
-from truffle.kernels.collision import TABLE_CELLS, CollisionLaw, InclusionLaw
+from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.kernels.directed import DirectedLaw
 from truffle.kernels.planes import probe_masks
 from truffle.model.config import LshParameters
+from truffle.model.methods.families import family_of, law_of
 from truffle.model.operations import Operations
 
 
@@ -25,7 +26,7 @@ class Probes(Protocol):
     dtype: torch.dtype
 
     def ask(self, q: torch.Tensor, planes: torch.Tensor, question: torch.Tensor) -> None:
-        """Fill question [B, H, *shape] from q [B, H, d] and planes [d, L*K], all on one device."""
+        """Fill question [B, H, *shape] from q [B, H, d] and the family's planes [d, L*columns], all on one device."""
         ...
 
     def answer(self, question: torch.Tensor) -> tuple[Callable[[], None], torch.Tensor, InclusionLaw]:
@@ -56,17 +57,17 @@ class FixedProbes:
     dtype = torch.uint16
 
     def __init__(self, p: LshParameters, ops: Operations) -> None:
-        self._p, self._ops = p, ops
+        self._p, self._family = p, family_of(p, ops)
         masks = probe_masks(p.K, p.probing.ball).astype("uint16")
         self._masks = torch.from_numpy(masks.view("int16").copy())  # torch has few operations on unsigned numbers
-        self._law = CollisionLaw(p.K, p.L, p.min_hits, p.probing.ball)
+        self._law = law_of(p)
         self.shape = (p.L, len(masks))
 
     def ask(self, q: torch.Tensor, planes: torch.Tensor, question: torch.Tensor) -> None:
         B, H, d = q.shape
         self._masks = self._masks.to(q.device)
         codes = torch.empty(1, self._p.L, B * H, dtype=torch.uint16, device=q.device)
-        self._ops.hash_codes(q.reshape(1, B * H, d).contiguous(), planes, None, codes, K=self._p.K)
+        self._family.hash(q.reshape(1, B * H, d), planes, None, codes)
         own = codes.view(torch.int16)[0].T[..., None]  # [B*H, L, 1]
         torch.bitwise_xor(own, self._masks, out=question.view(torch.int16).flatten(0, 1))
 

@@ -84,7 +84,7 @@ class ResidentLayer(SealingLayer):
 
     def _sampled(self) -> torch.Tensor:
         assert self._asked is not None
-        return self._asked[1].cpu()
+        return self._asked[1]
 
     def rows(self) -> torch.Tensor:
         rows, requests = self._exact_rows(), range(len(self.stores))

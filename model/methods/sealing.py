@@ -124,13 +124,14 @@ class SealingLayer(ABC):
 
     @abstractmethod
     def _sampled(self) -> torch.Tensor:
-        """Keys that the last step sampled by query head, [B, H] on the CPU."""
+        """Keys that the last step sampled by query head, [B, H], where it counted them."""
 
     def usage(self) -> Usage:
         exact = torch.tensor(self._exact.lengths)
         opened = (exact - self._sink - self._window).clamp_min(0)
         stored = torch.tensor([store.length for store in self.stores])
-        return Usage(opened[:, None] + self._sampled(), opened + stored, exact + stored)
+        sampled = self._sampled()
+        return Usage(opened[:, None].to(sampled.device) + sampled, opened + stored, exact + stored)
 
     def _exact_rows(self) -> torch.Tensor:
         """Keys that the last step read in exact slots by key/value head, [B, Hkv]."""

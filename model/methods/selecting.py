@@ -12,14 +12,15 @@ from truffle.model.background import Later, at_once
 from truffle.model.cache import ALL, ExactCache
 from truffle.model.methods.base import Usage
 from truffle.model.methods.choosing.chosen import Chosen
-from truffle.model.methods.choosing.selector import Errors, Selector, View
+from truffle.model.methods.choosing.selector import Errors, Selector, View, view_of
 
 
 class SelectingLayer:
-    """A DeviceLayer on the CPU: sink and window are attended, and what a selector takes of the keys between them.
+    """A DeviceLayer: sink and window are attended, and what a selector takes of the keys between them.
 
-    For figures of accuracy: whole scores may be computed to choose a few keys. What is drawn depends on seed, layer
-    and tokens cached only, so that a request decodes in any batch as it does alone.
+    For figures of accuracy: whole scores may be computed to choose a few keys, and on a GPU no step is captured. What
+    is drawn depends on seed, layer, tokens cached and kind of device only, so that a request decodes in any batch as it
+    does alone.
     """
 
     def __init__(self, sink: int, window: int, seed: int, layer: int, new_selector: Callable[[], Selector]) -> None:
@@ -36,7 +37,6 @@ class SelectingLayer:
 
     def _start(self, keys: list[torch.Tensor]) -> None:
         """Make selectors for requests that come behind those there are."""
-        expect(keys[0].device.type == "cpu", "device", "cpu, where the reference methods run", keys[0].device)
         for part in keys:
             self._selectors.append(self._new_selector())
             end = part.shape[1] - self._window
@@ -70,17 +70,14 @@ class SelectingLayer:
 
     def _view(self, request: int, q: torch.Tensor) -> View:
         n = self._cache.lengths[request]
-        keys, values = (part[request, :, :n].float() for part in (self._cache.keys, self._cache.values))
-        end = max(self._sink, n - self._window)
-        fixed_keys, fixed_values = (torch.cat([x[:, : self._sink], x[:, end:]], 1) for x in (keys, values))
-        grouped = q.to(self._cache.keys.dtype).float().unflatten(0, (keys.shape[0], -1))
-        return View(grouped, keys[:, self._sink : end], values[:, self._sink : end], fixed_keys, fixed_values)
+        keys, values = (part[request, :, :n] for part in (self._cache.keys, self._cache.values))
+        return view_of(q.to(keys.dtype), keys, values, self._sink, self._window)
 
     def _chosen(self, request: int, view: View) -> Chosen:
         if view.keys.shape[1] == 0:
             return Chosen(torch.zeros_like(view.scores, dtype=torch.int64), view.scores)
         sequence = np.random.SeedSequence([*self._seeds, self._cache.lengths[request]])
-        generator = torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+        generator = torch.Generator(view.q.device).manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
         return self._selectors[request].select(view, generator)
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -111,7 +108,7 @@ class SelectingLayer:
     def usage(self) -> Usage:
         """As the last step left it; of a request that has not decoded yet, nothing was attended here."""
         heads = max((last[1].keys.numel() for last in self._last if last), default=0)
-        none = torch.zeros(heads, dtype=torch.int64)
+        none = torch.zeros(heads, dtype=torch.int64, device=self._cache.keys.device)
         attended = torch.stack([last[1].keys.flatten() if last else none for last in self._last])
         return Usage(attended, self._outside(), torch.tensor(self._cache.lengths))
 
@@ -120,10 +117,10 @@ class SelectingLayer:
         return (torch.tensor(self._cache.lengths) - self._sink - self._window).clamp_min(0)
 
     def rows(self) -> torch.Tensor:
-        fixed = torch.tensor(self._cache.lengths) - self._outside()
-        none = torch.zeros(self._cache.keys.shape[1], dtype=torch.int64)
+        fixed, device = torch.tensor(self._cache.lengths) - self._outside(), self._cache.keys.device
+        none = torch.zeros(self._cache.keys.shape[1], dtype=torch.int64, device=device)
         distinct = [(last[1].count > 0).any(1).sum(-1) if last else none for last in self._last]
-        return torch.stack(distinct) + fixed[:, None]
+        return torch.stack(distinct) + fixed[:, None].to(device)
 
     @property
     def memory_bytes(self) -> int:

@@ -6,13 +6,13 @@ from typing import Any
 
 from truffle.autotune.evaluate import accuracy_key
 from truffle.autotune.record import TrialRecord
-from truffle.autotune.space import Space
+from truffle.autotune.several import SeveralMethods
 from truffle.autotune.target import Host, Target
 from truffle.bench.bandwidth import HostRates
 from truffle.bench.spread import Spread
 from truffle.bench.workloads import parse_workload
 from truffle.kernels import profiles
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, LshParameters
 
 
 def rates(threads: int, scale: float = 1e9) -> HostRates:
@@ -37,15 +37,20 @@ def space(
     gpu: str = "4090",
     vram_limit_gib: float | None = None,
     present: bool = False,
-) -> Space:
+    methods: tuple[str, ...] = ("lsh",),
+) -> SeveralMethods:
     host = Host("test CPU", 4, int(memory_gib * 2**30), (rates(1), rates(2), rates(4)), "scalar", True, "made up")
     limit = None if vram_limit_gib is None else int(vram_limit_gib * 2**30)
     target = Target(None if gpu == "none" else profiles.load(gpu), present, host, (), limit)
-    return Space(parse_workload(workload), target, (1, 2, 4), seed=0)
+    return SeveralMethods(parse_workload(workload), target, (1, 2, 4), 0, methods)
+
+
+def tables(config: DecodeConfig) -> LshParameters:
+    return config.parameters if isinstance(config.parameters, LshParameters) else LshParameters()
 
 
 class Accuracy:
-    """KL falls with L and rises with K; counts what was measured."""
+    """KL falls with L and rises with K, those of the default under other methods; counts what was measured."""
 
     def __init__(self) -> None:
         self.measured: list[str] = []
@@ -55,7 +60,8 @@ class Accuracy:
         key = accuracy_key(config)
         if key not in self._known:
             self.measured.append(key)
-            kl = 0.02 * (config.parameters.K / 10) ** 6 * (150 / config.parameters.L) ** 2
+            p = tables(config)
+            kl = 0.02 * (p.K / 10) ** 6 * (150 / p.L) ** 2
             self._known[key] = {
                 "kl": kl, "kl_low": kl * 0.9, "kl_high": kl * 1.1, "top1": 0.9, "perplexity_ratio": 1.0 + kl,
                 "output_error": kl**0.5, "density": 0.02, "rows": 0.05,
@@ -78,7 +84,7 @@ class Throughput:
         self.calls += 1
         if self.calls == self._fail_at and self._error:
             raise self._error
-        p, execution = config.parameters, config.execution
+        p, execution = tables(config), config.execution
         rate = 1e3 * execution.threads * execution.batch_size**0.5 / (p.L * 2.0 ** (10 - p.K))
         return {
             "tokens_per_s": rate, "tokens_per_s_low": rate * 0.99, "tokens_per_s_high": rate * 1.01,

@@ -50,6 +50,15 @@ def test_profiles_lists_the_cards(capsys):
         (["--gpu", "4090", "--accuracy-context", "1000"], "accuracy_context: expected a number of at least 1092"),
         (["--gpu", "4090", "--accuracy-steps", "1"], "accuracy_steps: expected a number of at least 2"),
         (["--gpu", "4090", "--max-kl", "-1"], "max_kl: expected at least 0"),
+        (
+            ["--gpu", "4090", "--methods", "lsh,quests"],
+            "methods: expected some of dense, streaming, ",
+        ),
+        (["--gpu", "4090", "--methods", ""], "vattention, got ''"),
+        (
+            ["--gpu", "4090", "--methods", "quest"],
+            "methods: expected lsh among them, whose default sets the",
+        ),
         (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
         (["--gpu", "4090", "--vram-limit", "24"], "vram_limit: expected a size such as 24GiB, got '24'"),
         (["--gpu", "4090", "--vram-limit", "12GiB"], "vram_limit: expected room for 15.0 GiB of weights, got 12.0 GiB"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from truffle.autotune import host_timing
+from truffle.autotune import host_timing, reference_timing
 from truffle.autotune.host_timing import HostTimer
 from truffle.bench.timing import sequence_s
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.quantise import as_stored
 from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
+from truffle.model.methods.selecting import SelectingLayer
 
 
 def test_each_store_format_is_timed_on_rows_and_tables_of_its_own(monkeypatch):
@@ -95,3 +97,24 @@ def test_probing_and_the_fused_operation_are_timed_as_configured(monkeypatch):
         ("direct_probes", "retrieve_attend"),
     ]
     assert fractions[0] < fractions[1] < fractions[2] == fractions[3]
+
+
+def test_a_reference_method_is_timed_as_it_runs_one_request_at_a_time(monkeypatch):
+    monkeypatch.setattr("truffle.autotune.reference_timing.layers_beyond_cache", lambda nbytes: 2)
+    ran, decode = [], SelectingLayer.decode
+    threads = torch.get_num_threads()
+
+    def watched(layer, q, keys, values):
+        ran.append((layer, tuple(q.shape), layer._cache.lengths[0]))
+        return decode(layer, q, keys, values)
+
+    monkeypatch.setattr(SelectingLayer, "decode", watched)
+    monkeypatch.setattr(reference_timing, "sequence_s", lambda calls, *_: {"step": [calls["step"]() or 2.0] * 6})
+    timer = HostTimer(parse_workload("smollm2@1k"), threads=1, seed=0)
+    for method, share in (("quest", 0.05), ("uniform", 0.05), ("vattention", None), ("oracle_topp", None)):
+        config = DecodeConfig(method=method, execution=Execution(batch_size=3, isa="avx512", threads=8))
+        found = timer.measure(config, threads=1, seconds=0.01)
+        assert (found.retrieve_s, found.attend_s, found.total_ci95_s) == (0.0, 6.0, (6.0, 6.0))
+        assert found.sampled_fraction == pytest.approx(share, abs=0.01) if share else 0 < found.sampled_fraction < 1
+    assert {(shape, length) for _, shape, length in ran} == {((1, 9, 64), 1024)}
+    torch.set_num_threads(threads)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from tests.autotune.fakes import space
-from truffle.autotune import gpu_sampling, overlap
+from tests.autotune.fakes import rates, space
+from truffle.autotune import cost_model, gpu_sampling, overlap
+from truffle.autotune.baselines import exact_baselines
 from truffle.autotune.host_timing import LayerTime
 from truffle.autotune.throughput import ThroughputMeter
 from truffle.model.config import DecodeConfig, Execution, LshParameters
@@ -20,7 +23,7 @@ def asked(monkeypatch) -> list:
         def __init__(self, workload, threads, seed):
             pass
 
-        def measure(self, config, threads, pause_s, seconds):
+        def measure(self, config, threads, pause_s=0.0, seconds=0.0):
             calls.append((config.execution, threads, pause_s))
             return LayerTime(1e-3, 2e-3, (2.7e-3, 3.6e-3), 0.02)
 
@@ -66,3 +69,38 @@ def test_sampling_on_the_gpu_is_estimated_without_the_host(asked):
     assert asked == []
     assert (found["throughput_kind"], found["step_ms"]) == ("estimated", pytest.approx(step.total * 1e3))
     assert found["sampled_fraction"] == pytest.approx(0.02, rel=0.2)
+
+
+def test_a_reference_method_takes_the_cpus_time_in_every_layer_and_hides_nothing(asked):
+    there = space(gpu="h200")
+    config = DecodeConfig(method="quest", execution=Execution(threads=4, batch_size=2))
+    found = ThroughputMeter(there.workload, there.target, 2, 0).measure(config)
+    rest = cost_model.gpu_side(there.workload.shape, config, 98_304, there.target.gpu)
+    assert asked == [(config.execution, 2, 0.0)]
+    assert found["ms_cpu_attend"] == pytest.approx(30 * 2.0)
+    assert found["step_ms"] == pytest.approx(rest.total * 1e3 + 30 * 2.0)
+    assert found["tokens_per_s_low"] < found["tokens_per_s"] == pytest.approx(2e3 / found["step_ms"])
+    assert found["tokens_per_s"] < found["tokens_per_s_high"]
+    assert (found["throughput_kind"], found["ms_link"], found["ms_hidden"]) == ("estimated", 0.0, 0.0)
+
+
+def test_another_hosts_reference_is_carried_over_by_what_both_read(asked, monkeypatch):
+    there = space(gpu="h200")
+    host = dataclasses.replace(there.target.host, here=False)
+    monkeypatch.setattr("truffle.autotune.throughput.bandwidth.host_rates", lambda threads, *_: rates(threads, 0.5e9))
+    meter = ThroughputMeter(there.workload, dataclasses.replace(there.target, host=host), 2, 0)
+    found = meter.measure(DecodeConfig(method="quest", execution=Execution(threads=4)))
+    assert found["ms_cpu_attend"] == pytest.approx(30 * 2.0 * (10 * 0.5 * 2) / (10 * 4))
+
+
+def test_streaming_and_dense_are_the_cards_alone(asked):
+    there = space(gpu="h200")
+    meter = ThroughputMeter(there.workload, there.target, 2, 0)
+    streaming, dense = (meter.measure(DecodeConfig(method=method)) for method in ("streaming", "dense"))
+    assert asked == []
+    bandwidth = cost_model.gpu_bandwidth(there.target.gpu)
+    assert streaming["ms_gpu_attend"] == pytest.approx((2 * 98_304 + 30 * 68) * 4096 / bandwidth * 1e3)
+    assert (streaming["sampled_fraction"], dense["sampled_fraction"]) == (0.0, None)
+    exact = next(way for way in exact_baselines(there.workload, there.target) if way.name == "all on the GPU")
+    batch = DecodeConfig(method="dense", execution=Execution(batch_size=exact.batch_size))
+    assert meter.measure(batch)["tokens_per_s"] == pytest.approx(exact.tokens_per_s)

@@ -11,9 +11,10 @@ import pytest
 from tests.model.tiny import SHAPE
 from truffle.bench import task_accuracy
 from truffle.bench.__main__ import build_parser, main
+from truffle.bench.calibration import expected_fraction
 from truffle.bench.journal import Journal
 from truffle.bench.task_accuracy import SETTINGS, TaskSetting, measure_tasks
-from truffle.bench.task_methods import TABLES, contenders, nearest_tables
+from truffle.bench.task_methods import COSINE_DEVIATION, contenders, nearest_tables
 from truffle.bench.task_summary import paired_interval, summarise_tasks
 from truffle.bench.tasks.sample import Draft, Task
 from truffle.kernels.checks import ArgumentError
@@ -155,7 +156,15 @@ def test_the_interval_is_that_of_paired_differences():
 
 
 def test_a_summary_pairs_by_sample_and_pools_tasks():
-    shared = {"model": "m", "context": 1, "setup": "A", "seed": 0, "store_format": "", "parameters": "{}"}
+    shared = {
+        "op": "accuracy_task",
+        "model": "m",
+        "context": 1,
+        "setup": "A",
+        "seed": 0,
+        "store_format": "",
+        "parameters": "{}",
+    }
     scores = {("x", 0): (100, 40), ("x", 1): (0, 0), ("y", 0): (50, 50), ("y", 1): (50, 60)}
     records = [
         shared | {"task": task, "sample": sample, "method": method, "asked_density": None, "score": score, "density": d}
@@ -174,10 +183,15 @@ def score_of(pair: tuple[int, int]) -> int:
     return pair[1]
 
 
-def test_tables_are_the_nearest_and_more_for_more():
-    wanted = [nearest_tables(density) for density in (0.005, 0.02, 0.05, 0.1, 1.0)]
-    assert set(wanted) <= set(TABLES)
-    assert len(set(wanted)) == len(wanted)
+@pytest.mark.parametrize("density", [0.005, 0.02, 0.05, 0.1, 0.5])
+def test_tables_are_of_the_density(density):
+    K, L = nearest_tables(density)
+    assert expected_fraction(LshParameters(K=K, L=L), COSINE_DEVIATION) == pytest.approx(density, rel=0.05)
+    assert 80 <= L <= 125
+
+
+def test_everything_takes_the_most_tables():
+    assert nearest_tables(1.0) == (4, 150)
 
 
 def test_a_parameter_is_every_methods_that_has_it():
@@ -193,7 +207,7 @@ def test_a_parameter_is_every_methods_that_has_it():
     [
         (["--tasks", "niah", "--methods", "best"], "methods: expected some of dense"),
         (["--tasks", "niah"], "methods: expected those to compare"),
-        (["--methods", "quest"], "tasks: expected tasks with --methods"),
+        (["--methods", "quest"], "methods: expected --tasks or --long-generation or --planted with it, got a text"),
         (["--tasks", "chess", "--methods", "quest"], "tasks: expected some of ruler"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "a"], "densities: expected numbers such as"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "0.1,2"], "densities: expected numbers above 0"),
@@ -226,3 +240,15 @@ def test_smollm2_finds_needles_and_the_window_does_not(tmp_path, capsys):
     assert rows["streaming"]["score"] < 100
     assert rows["oracle_topk"]["density"] == pytest.approx(0.05, abs=0.01)
     assert "oracle_topk" in capsys.readouterr().out
+
+
+def test_top_p_sets_its_own_density_which_is_observed():
+    chosen = found("oracle_topp", (0.02, 0.5))
+    assert [(c.config.method, c.density) for c in chosen] == [("dense", None), ("oracle_topp", None)]
+    (other,) = found("oracle_topp", (0.02,), "--mass", "0.5")[1:]
+    assert (other.config.parameters.mass, other.density) == (0.5, None)
+    few, most = (
+        np.mean([r["density"] for r in measured(found("oracle_topp", (0.05,), "--mass", mass), samples=1)[1:]])
+        for mass in ("0.3", "0.9")
+    )
+    assert 0 < few < most < 1

@@ -42,12 +42,44 @@ def test_a_ball_is_smaller_than_its_table(K, ball, fits):
             {"K": 3, "probing": {"kind": "directed", "amount": 8}},
             "probing.amount: expected less than 2^K = 8, got 8",
         ),
+        ({"family": "cross_polytope"}, "coordinates: expected a power of two up to 128 where K is 10, got None"),
+        (
+            {"family": "cross_polytope", "coordinates": 12},
+            "coordinates: expected a power of two up to 128 where K is 10, got 12",
+        ),
+        (
+            {"family": "cross_polytope", "coordinates": 16, "K": 4},
+            "coordinates: expected a power of two up to 8 where K is 4, got 16",
+        ),
+        ({"coordinates": 16}, "coordinates: expected none where family is simhash, got 16"),
+        (
+            {"family": "cross_polytope", "coordinates": 4, "probing": {"kind": "ball", "amount": 1}},
+            "probing: expected none where family is cross_polytope, got ball 1",
+        ),
+        (
+            {"family": "simple_lsh", "probing": {"kind": "directed", "amount": 4}},
+            "probing: expected none where family is simple_lsh, got directed 4",
+        ),
     ],
 )
 def test_validation_errors_fit_one_line(parameters, line):
     with pytest.raises(ValidationError) as caught:
         DecodeConfig.model_validate({"method": "lsh", "parameters": parameters})
     assert one_line(caught.value) == line
+
+
+def test_families_survive_json_and_files_from_before_them_are_simhash():
+    config = DecodeConfig(parameters=LshParameters(family="cross_polytope", coordinates=16))
+    assert DecodeConfig.model_validate_json(config.model_dump_json()) == config
+    older = config.parameters.model_dump(exclude={"family", "coordinates"})
+    assert DecodeConfig(method="lsh", parameters=older).parameters == LshParameters()
+
+
+@pytest.mark.parametrize("named", ["retrieve", "retrieve_attend"])
+def test_simple_lsh_calls_no_operation_of_tables(named):
+    with pytest.raises(ValidationError) as caught:
+        DecodeConfig(parameters=LshParameters(family="simple_lsh"), implementations={named: "auto"})
+    assert one_line(caught.value) == f"implementations: expected none of {named}, which simple_lsh does not call"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,13 +17,13 @@ FUSED, SEPARATE = {"retrieve_attend": "auto"}, {"retrieve": "reference", "sparse
 
 
 def decoder(name: str, implementations: dict[str, str]) -> Decoder:
-    parameters = LshParameters(
-        K=4, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8, probing=Probing.named(name)
-    )
+    across = name == "cross_polytope"
+    family = {"family": name, "coordinates": 4} if across else {"probing": Probing.named(name)}
+    parameters = LshParameters(K=4, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8, **family)
     return Decoder(SHAPE, WEIGHTS, DecodeConfig(parameters=parameters, implementations=implementations))
 
 
-@pytest.mark.parametrize("name", ["none", "ball 1", "directed 3"])
+@pytest.mark.parametrize("name", ["none", "ball 1", "directed 3", "cross_polytope"])
 def test_both_ways_give_the_same_logits_and_read_the_same_keys(name):
     both = decoder(name, SEPARATE), decoder(name, FUSED)
     assert [isinstance(layer, FusedLayer) for layer in both[1].caches] == [False, True, True]

@@ -69,8 +69,9 @@ def life(decoder: Decoder):
         (LSH, {}),
         (LSH, {"micro_batches": 2, "store_format": "int8"}),
         (LSH.model_copy(update={"probing": Probing.named("ball 1"), "L": 1, "min_hits": 1}), {}),
+        (LSH.model_copy(update={"family": "cross_polytope", "coordinates": 2}), {}),
     ],
-    ids=["one lane", "two lanes of int8", "ball"],
+    ids=["one lane", "two lanes of int8", "ball", "cross-polytope"],
 )
 def test_here_the_same_keys_and_logits_as_on_the_host(parameters, execution):
     weights = random_weights(TINY, seed=3)

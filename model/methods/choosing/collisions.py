@@ -7,10 +7,10 @@ import math
 import torch
 
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
-from truffle.kernels.planes import hyperplanes
 from truffle.model.methods.choosing.chosen import Chosen
 from truffle.model.methods.choosing.selector import Errors, View
 from truffle.model.methods.choosing.table_errors import jackknife
+from truffle.model.methods.families import family_of
 from truffle.model.methods.probes import probes_of
 from truffle.model.operations import Operations
 from truffle.model.parameters import LshParameters
@@ -25,9 +25,8 @@ class Collisions:
 
     def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
         self.parameters, self._ops = parameters, ops
-        self._planes = torch.from_numpy(
-            hyperplanes(head_dim, parameters.K, parameters.L, parameters.seed, layer).copy()
-        )
+        self._family = family_of(parameters, ops)
+        self._planes = self._family.planes(head_dim, layer)
         self._probes = probes_of(parameters, ops)
         self._codes: list[torch.Tensor] = []  # [Hkv, L, m] each
         self._waiting: list[torch.Tensor] = []
@@ -45,13 +44,16 @@ class Collisions:
         keys, self._waiting, self.open = torch.cat(self._waiting, 1), [], 0
         if not self._codes:
             self.center = keys.mean(1) if self.parameters.centred else torch.zeros_like(keys[:, 0])
-        codes = torch.empty(keys.shape[0], self.parameters.L, keys.shape[1], dtype=torch.uint16)
-        self._ops.hash_codes(keys.contiguous(), self._planes, self.center, codes, K=self.parameters.K)
+            self.radius = (keys - self.center[:, None]).norm(dim=-1).amax(1)
+        self._planes = self._planes.to(keys.device)
+        shape = (keys.shape[0], self.parameters.L, keys.shape[1])
+        codes = torch.empty(shape, dtype=torch.uint16, device=keys.device)
+        self._family.hash_keys(keys, self._planes, self.center, self.radius, codes)
         self._codes.append(codes.view(torch.int16))
 
     def select(self, view: View, generator: torch.Generator) -> Chosen:
         heads = view.scores.shape[:-1]
-        certain = torch.ones(*heads, self.open, dtype=torch.int64)
+        certain = torch.ones(*heads, self.open, dtype=torch.int64, device=view.q.device)
         if not self._codes:
             return Chosen(certain, certain.float())
         question = self.question(view)
@@ -63,7 +65,7 @@ class Collisions:
     def question(self, view: View) -> torch.Tensor:
         """What the tables are asked, [1, H, L, ...] (Probes.ask)."""
         q = view.q.flatten(0, 1)[None]
-        question = torch.empty(*q.shape[:2], *self._probes.shape, dtype=self._probes.dtype)
+        question = torch.empty(*q.shape[:2], *self._probes.shape, dtype=self._probes.dtype, device=q.device)
         self._probes.ask(q, self._planes, question)
         return question
 
@@ -73,9 +75,10 @@ class Collisions:
         if tables is not None:
             codes, question = codes[:, :, tables], _some(question, tables)
             probes = probes_of(self.parameters.model_copy(update={"L": len(tables)}), self._ops)
-        find, probed, law = probes.answer(question)
+        home = "cpu" if self.parameters.probing.kind == "directed" else question.device
+        find, probed, law = probes.answer(question.to(home))
         find()
-        buckets = probed[0].view(torch.int16).unflatten(0, (codes.shape[0], -1))  # [Hkv, G, L, P]
+        buckets = probed[0].to(codes.device).view(torch.int16).unflatten(0, (codes.shape[0], -1))  # [Hkv, G, L, P]
         hit = codes == buckets[..., :1]
         for probe in range(1, buckets.shape[-1]):
             hit |= codes == buckets[..., probe, None]
@@ -83,17 +86,18 @@ class Collisions:
 
     def table_hits(self, view: View) -> torch.Tensor:
         """Tables that give each key, [Hkv, G, n] int64; 0 of open ones."""
-        opened = torch.zeros(*view.q.shape[:2], self.open, dtype=torch.int64)
+        opened = torch.zeros(*view.q.shape[:2], self.open, dtype=torch.int64, device=view.q.device)
         return torch.cat([self.hits(self.question(view))[0].sum(2), opened], -1) if self._codes else opened
 
     def inclusion(self, view: View, law: InclusionLaw) -> torch.Tensor:
-        """p of every hashed key by its angle to the query, as sparse_attend has it, [Hkv, G, m] float32."""
+        """p of every hashed key by its angle to the query as hashed, as sparse_attend has it, [Hkv, G, m] float32."""
         keys = view.keys[:, : view.keys.shape[1] - self.open] - self.center[:, None]
-        norms = view.q.norm(dim=-1, keepdim=True) * keys.norm(dim=-1)[:, None]
+        hashed = self._family.hashed_norms(keys.norm(dim=-1), self.radius)
+        norms = view.q.norm(dim=-1, keepdim=True) * hashed[:, None]
         products = view.q @ keys.transpose(1, 2)
         cosine = torch.where(norms > 0, products / norms, 0.0).clamp(-1, 1)
         cells = (1 - cosine.acos() / math.pi) * TABLE_CELLS
-        table = torch.from_numpy(law.tables.copy()).expand(view.q.shape[0] * view.q.shape[1], -1)
+        table = torch.from_numpy(law.tables.copy()).to(cells.device).expand(view.q.shape[0] * view.q.shape[1], -1)
         return _interpolated(table.unflatten(0, view.q.shape[:2]), cells).exp()
 
     def errors(self, view: View, chosen: Chosen) -> Errors | None:

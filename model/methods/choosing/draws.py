@@ -28,13 +28,17 @@ class OracleSampling(Stateless):
         self._budget, self._systematic = parameters.budget, parameters.draws == "systematic"
 
     def select(self, view: View, generator: torch.Generator) -> Chosen:
-        heads, draws = view.scores.shape[:-1], self._draws(view.scores.shape[-1])
+        draws = self._draws(view.scores.shape[-1])
         if self._systematic:
-            start = torch.rand(*heads, 1, dtype=torch.float64, generator=generator)
-            points = (start + torch.arange(draws)) / draws
+            points = (self._random(view, 1, generator) + torch.arange(draws, device=view.q.device)) / draws
         else:
-            points = torch.rand(*heads, draws, dtype=torch.float64, generator=generator)
+            points = self._random(view, draws, generator)
         return drawn(view.scores, points)
+
+    def _random(self, view: View, count: int, generator: torch.Generator) -> torch.Tensor:
+        """Uniform numbers [Hkv, G, count] in [0, 1)."""
+        heads = view.q.shape[:-1]
+        return torch.rand(*heads, count, dtype=torch.float64, device=view.q.device, generator=generator)
 
     def _draws(self, n: int) -> int:
         """As many as the budget says, more than there are keys too."""

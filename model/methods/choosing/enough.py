@@ -57,7 +57,7 @@ def certainly_enough(
     ladder = [base]
     while ladder[-1] < longest:
         ladder.append(2 * ladder[-1])
-    sizes = torch.minimum(torch.tensor(ladder), rest[..., None]).clamp_min(1)  # [..., rungs]
+    sizes = torch.minimum(torch.tensor(ladder, device=rest.device), rest[..., None]).clamp_min(1)  # [..., rungs]
     mean, square = (x.double().cumsum(-1).gather(-1, sizes - 1) / sizes for x in (weights, weights.square()))
     share = delta / max(1, len(ladder) - 1)  # the last rung is everything, and exact
     off = rest[..., None] * half_width(square - mean.square(), most[..., None], sizes, share)

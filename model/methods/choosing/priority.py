@@ -36,7 +36,7 @@ class Priority:
     def add(self, keys: torch.Tensor) -> None:
         heads, m, _ = keys.shape
         u = 1.0 - self._generator.random((m, heads))  # in (0, 1], the same however keys come
-        added = torch.from_numpy(np.log(u).T.copy()).float()
+        added = torch.from_numpy(np.log(u).T.copy()).float().to(keys.device)
         self.log_u = torch.cat([self.log_u, added], 1) if self.log_u.numel() else added
 
     def select(self, view: View, generator: torch.Generator) -> Chosen:

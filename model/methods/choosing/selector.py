@@ -67,6 +67,15 @@ class View:
         return logits.softmax(-1) @ torch.cat([self.fixed_values, self.values], -2)
 
 
+def view_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, sink: int, window: int) -> View:
+    """What a query q [H, d] sees of all keys and values [Hkv, n, d] of its request, under a sink and a window."""
+    keys, values = keys.float(), values.float()
+    end = max(sink, keys.shape[1] - window)
+    fixed_keys, fixed_values = (torch.cat([x[:, :sink], x[:, end:]], 1) for x in (keys, values))
+    grouped = q.float().unflatten(0, (keys.shape[0], -1))
+    return View(grouped, keys[:, sink:end], values[:, sink:end], fixed_keys, fixed_values)
+
+
 @dataclass(frozen=True)
 class Errors:
     """Standard errors of one step by head, estimated from the sample that it drew.

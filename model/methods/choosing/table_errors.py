@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from truffle.kernels.collision import CollisionLaw
 from truffle.model.methods.choosing.chosen import Chosen
 from truffle.model.methods.choosing.selector import Errors, View
+from truffle.model.methods.families import law_of
 
 if TYPE_CHECKING:
     from truffle.model.methods.choosing.collisions import Collisions
@@ -60,7 +60,7 @@ def by_table(collisions: Collisions, view: View) -> TableEstimate:
     if p.probing.kind == "directed":
         raise ValueError("probing: expected none or a ball, whose law is the same for every table, got directed")
     hits, _ = collisions.hits(collisions.question(view))
-    alone = collisions.inclusion(view, CollisionLaw(p.K, 1, 1, p.probing.ball))
+    alone = collisions.inclusion(view, law_of(p.model_copy(update={"L": 1, "min_hits": 1})))
     hashed = hits.shape[-1]
     weighed = hits * (view.weights[..., :hashed] / alone)[:, :, None]  # [Hkv, G, L, m]
     exact = view.weights[..., hashed:]
@@ -90,7 +90,7 @@ def jackknife(collisions: Collisions, view: View) -> Errors | None:
 def _sample(collisions: Collisions, view: View, question: torch.Tensor, tables: list[int]) -> Chosen:
     """What these tables alone would have sampled."""
     hits, law = collisions.hits(question, tables)
-    certain = torch.ones(*hits.shape[:2], collisions.open)
+    certain = torch.ones(*hits.shape[:2], collisions.open, device=hits.device)
     taken = torch.cat([hits.sum(2) >= collisions.parameters.min_hits, certain.bool()], -1)
     return Chosen(taken.long(), torch.cat([collisions.inclusion(view, law), certain], -1))
 

@@ -15,7 +15,7 @@ def random_order(among: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
     Its first b are a sample without replacement, which the next few extend.
     """
-    order = torch.rand(among.shape, dtype=torch.float64, generator=generator)
+    order = torch.rand(among.shape, dtype=torch.float64, device=among.device, generator=generator)
     return order.masked_fill_(~among, 2.0).argsort(-1)
 
 

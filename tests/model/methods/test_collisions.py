@@ -23,6 +23,11 @@ LAWS = [
     LshParameters(K=3, L=20, min_hits=1, seal_tokens=1, centred=False),
     LshParameters(K=5, L=8, probing=BALL, seal_tokens=1),
     LshParameters(K=5, L=8, probing=DIRECTED, seal_tokens=1),
+    LshParameters(K=5, L=12, family="cross_polytope", coordinates=4, seal_tokens=1),
+    LshParameters(K=4, L=12, min_hits=1, family="cross_polytope", coordinates=8, seal_tokens=1),
+    LshParameters(K=3, L=10, family="simple_lsh", seal_tokens=1),
+    LshParameters(K=3, L=12, min_hits=1, family="simple_lsh", seal_tokens=1, centred=False),
+    LshParameters(K=5, L=6, min_hits=1, probing=BALL, seal_tokens=1),
 ]
 SEEDS = 200
 
@@ -34,7 +39,7 @@ def drawn(p: LshParameters, view, seed: int) -> Collisions:
     return found
 
 
-@pytest.mark.parametrize("p", LAWS, ids=lambda p: f"{p.probing.name} min_hits {p.min_hits}")
+@pytest.mark.parametrize("p", LAWS, ids=lambda p: f"{p.family} {p.probing.name} min_hits {p.min_hits}")
 def test_keys_are_sampled_as_often_as_their_law_says(p):
     """Over 200 draws of planes; where the query directs, p itself depends on the draw."""
     view = made_view(60, heads=2, repeats=1)
@@ -47,7 +52,7 @@ def test_keys_are_sampled_as_often_as_their_law_says(p):
     assert 0.02 < float(count.mean()) < 0.9
 
 
-@pytest.mark.parametrize("p", LAWS, ids=lambda p: f"{p.probing.name} min_hits {p.min_hits}")
+@pytest.mark.parametrize("p", LAWS, ids=lambda p: f"{p.family} {p.probing.name} min_hits {p.min_hits}")
 def test_sums_are_unbiased_over_planes(p):
     view = made_view(60, beta=1.0)
     numerator, denominator, _ = exact(view)
@@ -56,7 +61,7 @@ def test_sums_are_unbiased_over_planes(p):
     assert float(deviations_off(torch.stack([d for _, d in found]), denominator.double()).max()) < SIGMAS
 
 
-@pytest.mark.parametrize("p", LAWS, ids=lambda p: f"{p.probing.name} min_hits {p.min_hits}")
+@pytest.mark.parametrize("p", LAWS[:6], ids=lambda p: f"{p.family} {p.probing.name} min_hits {p.min_hits}")
 def test_the_sample_is_that_of_the_sampled_layer(p):
     """Batches, open segments and seals between steps included."""
     p = p.model_copy(update={"seal_tokens": 16, "sink": 4, "window": 8})
@@ -75,11 +80,15 @@ def test_the_sample_is_that_of_the_sampled_layer(p):
         assert torch.equal(selecting.rows(), sampled.rows())
 
 
-@pytest.mark.parametrize("probing", [Probing(), BALL], ids=lambda probing: probing.kind)
-def test_every_table_is_unbiased_and_their_spread_covers(probing):
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"probing": BALL}, {"family": "cross_polytope", "coordinates": 2}, {"family": "simple_lsh"}],
+    ids=["plain", "ball", "cross_polytope", "simple_lsh"],
+)
+def test_every_table_is_unbiased_and_their_spread_covers(kind):
     """95% intervals from 30 tables cover at least 88% of 200 draws of planes (91 to 97 in METHODS 0.5b)."""
     view = made_view(60, beta=1.0)
-    p = LshParameters(K=3, L=30, min_hits=1, probing=probing, seal_tokens=1)
+    p = LshParameters(K=3, L=30, min_hits=1, seal_tokens=1, **kind)
     numerator, denominator, out = exact(view)
     found = [by_table(drawn(p, view, seed), view) for seed in range(SEEDS)]
     denominators = torch.stack([table.denominators.mean(2) for table in found])
@@ -123,6 +132,26 @@ def test_open_keys_are_certain_and_without_tables_nothing_errs():
     assert collisions.table_hits(view).sum() == 0
     collisions.add(made_view(60, seed=9).keys)
     assert collisions.open == 0
+
+
+def test_later_keys_that_are_longer_than_simple_lshs_radius_have_their_own_law():
+    p = LshParameters(K=3, L=10, family="simple_lsh", seal_tokens=60)
+    view, longer = made_view(60, heads=2), 3 * made_view(60, heads=2, seed=5).keys
+    both = replace(view, keys=torch.cat([view.keys, longer], 1), values=view.values.repeat(1, 2, 1))
+    found = [drawn(p, view, seed) for seed in range(SEEDS)]
+    for collisions in found:
+        collisions.add(longer)
+    chosen = [collisions.select(both, generator()) for collisions in found]
+    count, p_of = (torch.stack([getattr(one, name) for one in chosen]).double() for name in ("count", "p"))
+    deviation = (p_of * (1 - p_of) / SEEDS).mean(0).sqrt()
+    assert bool(((count - p_of).mean(0).abs() < SIGMAS * deviation + 3 / SEEDS).all())
+    norms = (longer - found[0].center[:, None]).norm(dim=-1)
+    assert float((norms > found[0].radius[:, None]).float().mean()) > 0.9
+
+
+def test_simple_lsh_has_no_fast_layer():
+    with pytest.raises(ValueError, match="family: expected simhash or cross_polytope"):
+        LshSelector(LshParameters(family="simple_lsh"), 0, D, OPS)
 
 
 def test_too_few_tables_have_no_jackknife_and_directed_ones_no_table_estimate():

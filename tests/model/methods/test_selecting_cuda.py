@@ -1,0 +1,58 @@
+"""The reference methods on a GPU: the same keys where nothing is drawn there, and estimates as good where it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.model.methods.test_selecting import ALL, FEW, KV_HEADS, WEIGHTS, D, name, prompt
+from tests.model.test_pipeline import on_cuda
+from tests.model.tiny import SHAPE
+from truffle.model.config import DecodeConfig
+from truffle.model.llama import Decoder
+from truffle.model.methods.layers import layer_caches
+from truffle.model.operations import Operations
+
+pytestmark = pytest.mark.gpu
+
+HEADS = 6
+DRAWN_HERE = ("oracle_sampling", "uniform", "vattention")  # by the device's own random numbers
+
+
+def steps(p, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs of a few steps, and the keys that the last one attended by head."""
+    layer = layer_caches(SHAPE, config := DecodeConfig(parameters=p), Operations(config, device))[1]
+    keys, values = (part.to(device) for part in prompt(120))
+    layer.prefill([keys], [values])
+    made = torch.Generator().manual_seed(1)
+    outs = []
+    for _ in range(5):
+        q, k, v = (torch.randn(1, heads, D, generator=made).to(device) for heads in (HEADS, KV_HEADS, KV_HEADS))
+        outs.append(layer.decode(q, k, v).cpu())
+    return torch.cat(outs), layer.usage().attended.cpu()
+
+
+@pytest.mark.parametrize("p", [p for p in FEW if p.method not in DRAWN_HERE] + ALL, ids=name)
+def test_it_attends_to_what_the_host_would(p):
+    (got, read), (want, expected) = steps(p, "cuda"), steps(p, "cpu")
+    assert torch.equal(read, expected)
+    assert (got - want).norm() / want.norm() < 1e-4
+
+
+@pytest.mark.parametrize("p", [p for p in FEW if p.method in DRAWN_HERE], ids=name)
+def test_what_it_draws_is_as_much(p):
+    (got, read), (want, expected) = steps(p, "cuda"), steps(p, "cpu")
+    assert got.isfinite().all()
+    assert 0.6 < read.sum() / expected.sum() < 1.6
+    assert (got - want).norm() / want.norm() < 1.5
+
+
+def test_a_decoder_steps_without_capturing():
+    config = DecodeConfig(parameters=FEW[0])
+    here, there = (Decoder(SHAPE, weights, config) for weights in (WEIGHTS, on_cuda(WEIGHTS, torch.float32)))
+    text = torch.arange(100) % SHAPE.vocabulary
+    for decoder in (here, there):
+        decoder.prefill([text])
+    for token in range(5):
+        got, want = (decoder.step(torch.tensor([token])).cpu() for decoder in (there, here))
+        assert (got - want).norm() / want.norm() < 1e-3

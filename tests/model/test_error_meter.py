@@ -1,0 +1,92 @@
+"""What a decoder can say of its own error, head by head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.model.test_generate import decoder, prompts
+from truffle.model.__main__ import main
+from truffle.model.config import (
+    DecodeConfig,
+    DenseParameters,
+    Execution,
+    LshParameters,
+    OracleTopKParameters,
+    StreamingParameters,
+    UniformParameters,
+    VAttentionParameters,
+)
+from truffle.model.error_meter import ErrorMeter, tell_errors
+from truffle.model.generate import generate
+from truffle.model.llama import Decoder
+
+EXACT = {"sink": 2, "window": 8, "dense_layers": (0,)}
+LSH = LshParameters(K=3, L=12, seal_tokens=8, **EXACT)
+STEPS, HEADS, LAYERS = 6, 6, 2
+
+
+def watched(parameters, lengths=(200,)) -> ErrorMeter:
+    model = decoder(parameters)
+    model.observer = meter = tell_errors(model)
+    list(generate(model, prompts(*lengths), STEPS + 1))
+    return meter
+
+
+@pytest.mark.parametrize(
+    "parameters", [LSH, VAttentionParameters(**EXACT), UniformParameters(**EXACT)], ids=lambda p: p.method
+)
+def test_every_head_of_every_request_layer_and_step_is_told(parameters):
+    meter = watched(parameters, (200, 90))
+    assert (meter.told, meter.untold) == (STEPS * HEADS * LAYERS * 2, 0)
+    found = meter.summary()
+    for name in ("output", "denominator"):
+        assert 0 < found[f"{name}_error_mean"] < found[f"{name}_error_p95"] < 10
+
+
+@pytest.mark.parametrize("parameters", [OracleTopKParameters(**EXACT), StreamingParameters(**EXACT)],
+                         ids=lambda p: p.method)  # fmt: skip
+def test_who_cannot_tell_is_counted_so(parameters):
+    meter = watched(parameters)
+    assert (meter.told, meter.untold) == (0, STEPS * HEADS * LAYERS)
+    assert meter.spread("output") is None
+    assert meter.summary()["output_error_mean"] is None
+
+
+def test_nothing_is_said_where_nothing_is_off():
+    for parameters in (DenseParameters(), UniformParameters(budget=1.0, **EXACT), LSH):
+        meter = watched(parameters, (5,))  # all within sink and window
+        assert (meter.told, meter.untold) == (0, 0)
+
+
+def test_a_sample_too_small_to_tell_is_counted_so():
+    meter = watched(UniformParameters(budget=1, **EXACT))
+    assert meter.told == 0
+    assert meter.untold == STEPS * HEADS * LAYERS
+
+
+def test_lsh_that_tells_draws_what_the_fast_layers_draw():
+    fast, telling = (
+        Decoder(decoder(LSH).shape, decoder(LSH).weights,
+                DecodeConfig(parameters=LSH, execution=Execution(store_format="float32")))
+        for _ in range(2)
+    )  # fmt: skip
+    telling.observer = tell_errors(telling)
+    for model in (fast, telling):
+        model.prefill(prompts(150, 60))
+    for token in torch.randint(0, 101, (12, 2), generator=torch.Generator().manual_seed(1)):
+        torch.testing.assert_close(telling.step(token), fast.step(token), atol=1e-3, rtol=1e-3)
+        for layer in range(1, 3):
+            assert torch.equal(telling.caches[layer].usage().attended, fast.caches[layer].usage().attended)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [(["uniform"], "estimated error of a head's output"), (["quest"], "a sample of quest does not tell"),
+     (["dense"], "every key was attended")],
+    ids=["uniform", "quest", "dense"],
+)  # fmt: skip
+def test_generate_says_how_far_it_is_off_or_that_it_cannot(method, said, capsys):
+    prompt = "The old lighthouse keeper opened the letter. " * 12
+    assert main(["generate", "--prompt", prompt, "--max-new-tokens", "3", "--errors", "--method", *method]) == 0
+    assert said in capsys.readouterr().out
