@@ -146,8 +146,8 @@ CONTRACT = OpContract(
     bytes_moved=bytes_moved,
     cases=(
         _case("one_key", 0, [1], 0.5, H=1, Hkv=1),
-        _case("usual", 1, [4133, 700], 60.0, H=8, d=128, floor=6.0, per_group=True),
-        _case("per_head", 2, [4133], 40.0, H=8, d=128, floor=4.0),
+        _case("per_head", 1, [2133, 700], 40.0, H=8, d=128, floor=4.0),
+        _case("per_group", 2, [4133, 700], 60.0, H=8, d=128, floor=6.0, per_group=True),
         _case("groups_of_3", 3, [333, 65, 31], 20.0, H=9, Hkv=3, bits=2, per_group=True),
         _case("groups_of_6", 4, [500], 9.5, H=12, per_group=True),
         _case("groups_of_7", 5, [200], 30.0, H=7, Hkv=1, bits=1, per_group=True),
