@@ -55,7 +55,8 @@ def _codes(s: Mapping[str, Any], n: int, generator: torch.Generator) -> Codes:
     if s.get("equal") and n:
         keys = keys[:, :1].expand(-1, n, -1).contiguous()
     codes = Codes.allocate(Hkv, n + s.get("spare", 3), d, s["bits"])
-    codes.words.fill_(-1), codes.scales.fill_(torch.nan)
+    codes.words.fill_(-1)
+    codes.scales.fill_(torch.nan)
     codes = codes.longer(n)
     turn = torch.from_numpy(rotation(d, 0, 0).copy())
     quantize = registry.get("quantize_keys", "reference")
