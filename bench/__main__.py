@@ -58,6 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         op.add_argument(f"--{name}", type=op_command.numbers, default=(1,), metavar="N[,N]", help="each in turn (1)")
     add_probing_arguments(op)
     _add_sampled(op)
+    op.add_argument(
+        "--bits", type=int, choices=(1, 2, 4), default=4, help="of a scan's codes, a coordinate (%(default)s)"
+    )
+    op.add_argument("--wanted", type=float, default=0.01, help="share of the keys that a scan draws (%(default)s)")
+    op.add_argument(
+        "--per-head", action="store_true", help="a scan draws for every query head (default: for its group)"
+    )
     op.add_argument("--wait-policy", choices=("park", "spin"), default="park", help="of the native threads (park)")
     op.add_argument("--isa", default="auto", help="instruction set of the native kernels (%(default)s)")
     op.add_argument("--dtype", choices=("bfloat16", "int8", "float32"), default="bfloat16", help="(%(default)s)")

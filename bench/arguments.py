@@ -11,7 +11,9 @@ import torch
 
 from truffle.bench import synthetic
 from truffle.bench.block_arguments import BLOCK
+from truffle.bench.scan_arguments import SCAN, made_codes
 from truffle.kernels import registry
+from truffle.kernels.codes import Codes
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.kernels.memory import allocate
 from truffle.kernels.planes import hyperplanes
@@ -31,6 +33,9 @@ class Sizes:
     Attributes:
         dtype: of the store's rows.
         deviation: of the cosines of queries and keys.
+        bits: of the codes of a scan, a coordinate.
+        wanted: share of the keys that a scan is to draw, without its floor.
+        per_group: whether the heads of a key/value head share a scan's sample.
     """
 
     context: int
@@ -45,6 +50,9 @@ class Sizes:
     dtype: torch.dtype = torch.bfloat16
     probing: Probing = PAPER_DEFAULT.probing
     deviation: float = synthetic.COSINE_DEVIATION
+    bits: int = 4
+    wanted: float = 0.01
+    per_group: bool = True
 
     @property
     def given_dtype(self) -> torch.dtype:
@@ -62,10 +70,18 @@ class LayerData:
         """The same keys and values under other tables, another batch and other probing."""
         sizes = replace(self.sizes, K=K, L=L, min_hits=min_hits, batch=batch, probing=probing)
         other = LayerData(sizes, self._threads)
-        shared = ("keys_and_values", "center", "store")
-        if (K, L) == (self.sizes.K, self.sizes.L):
-            shared += ("planes", "segment_codes", "segments")
-        other.__dict__ |= {name: getattr(self, name) for name in shared}
+        shared = {name: getattr(self, name) for name in ("keys_and_values", "center", "store")}
+        kept = (
+            ("codes", "planes", "segment_codes", "segments") if (K, L) == (self.sizes.K, self.sizes.L) else ("codes",)
+        )
+        shared |= {name: self.__dict__[name] for name in kept if name in self.__dict__}
+        other.__dict__ |= shared
+        return other
+
+    def with_codes(self, codes: Codes) -> LayerData:
+        """The same keys and queries with other codes of them."""
+        other = LayerData(self.sizes, self._threads)
+        other.__dict__ |= {"keys_and_values": self.keys_and_values, "center": self.center, "codes": codes}
         return other
 
     def with_store(self, dtype: torch.dtype) -> LayerData:
@@ -106,6 +122,11 @@ class LayerData:
     def store(self) -> Store:
         s = self.sizes
         return Store.allocate(s.kv_heads, s.context, s.head_dim, s.dtype).appended(*self.keys_and_values)
+
+    @cached_property
+    def codes(self) -> Codes:
+        """What a scan reads."""
+        return made_codes(self, self._threads)
 
     @cached_property
     def segment_codes(self) -> list[torch.Tensor]:
@@ -245,6 +266,8 @@ class LayerData:
         """
         if op in BLOCK:
             return partial(BLOCK[op], self.sizes)
+        if op in SCAN:
+            return partial(SCAN[op], self)
         found = getattr(self, f"{op}_arguments", None)
         if found is None:
             raise KeyError(f"no arguments at workload size for operation {op!r}")

@@ -75,7 +75,8 @@ def _layer(a: argparse.Namespace) -> Any:
     sizes = Sizes(a.context, a.heads, a.kv_heads, a.head_dim, p.K, p.L, p.min_hits, a.batch[0], a.seed, dtype)
     deviation = deviation_for(p, a.sampled, a.head_dim) if a.sampled is not None else sizes.deviation
     return LayerData(
-        replace(sizes, probing=p.probing, deviation=deviation), min(max(a.threads), hardware.detect().cpu.usable_cpus)
+        replace(sizes, probing=p.probing, deviation=deviation, bits=a.bits, wanted=a.wanted, per_group=not a.per_head),
+        min(max(a.threads), hardware.detect().cpu.usable_cpus),
     )
 
 
@@ -103,6 +104,7 @@ def _require_sizes(a: argparse.Namespace) -> None:
         expect(getattr(a, name) >= 1, name, "at least 1", getattr(a, name))
     for name in ("batch", "threads"):
         expect(min(getattr(a, name)) >= 1, name, "at least 1", min(getattr(a, name)))
+    expect(0 <= a.wanted <= 1, "wanted", "a share of the keys, 0 to 1", a.wanted)
     expect(1 <= a.K <= 16, "K", "1 to 16", a.K)
     expect(1 <= a.min_hits <= a.L, "min_hits", f"1 to L = {a.L}", a.min_hits)
     expect(a.heads % a.kv_heads == 0, "heads", f"a multiple of kv_heads = {a.kv_heads}", a.heads)

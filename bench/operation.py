@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from truffle.bench import step
+from truffle.bench import scan_arguments, step
 from truffle.bench.arguments import LayerData
 from truffle.bench.contender import PASSED, READS_SAMPLES, Contender, registered
 from truffle.bench.device_time import device_times_us, waiting
@@ -18,6 +18,7 @@ from truffle.bench.quiet import wait_until_quiet
 from truffle.bench.timing import interleaved_s, median_ci95, quantiles_us
 from truffle.kernels import registry
 
+SCAN = "scan_sample"
 RIVALS = (magicpig.NAME, hashing.NAME)
 
 
@@ -44,7 +45,7 @@ def time_operation(
         peaks: bytes a second that `share_of_peak` refers to, by device.
     """
     facts = _facts(op, data)
-    layers = step.layers_for(data) if reads_samples(op) else [data]
+    layers = _layers(op, data)
     contenders = [_contender(op, name, layers, threads, isa) for name in names]
     records = {one.name: _described(op, one, data, threads) | {"layers": len(layers)} for one in contenders}
     with _torch_threads(threads):
@@ -72,6 +73,12 @@ def _contender(op: str, name: str, layers: list[LayerData], threads: int, isa: s
     return registered(op, name, layers, threads, isa)
 
 
+def _layers(op: str, data: LayerData) -> list[LayerData]:
+    if reads_samples(op):
+        return step.layers_for(data)
+    return scan_arguments.layers_for(data) if op == SCAN else [data]
+
+
 def reads_samples(op: str) -> bool:
     """Whether what `op` reads depends on the queries."""
     return op == step.OP or op in READS_SAMPLES
@@ -80,7 +87,10 @@ def reads_samples(op: str) -> bool:
 def _facts(op: str, data: LayerData) -> dict[str, Any]:
     if reads_samples(op):
         return step.measured(data, (op,) if op in step.PARTS else step.PARTS)
-    return {"bytes_moved": registry.contract(op).bytes_moved(data.arguments(op)(0))}
+    arguments = data.arguments(op)(0)
+    if op == SCAN:  # what it writes depends on what it draws
+        registry.get(op)(**arguments)
+    return {"bytes_moved": registry.contract(op).bytes_moved(arguments)}
 
 
 def _described(op: str, one: Contender, data: LayerData, threads: int) -> dict[str, Any]:
@@ -88,7 +98,9 @@ def _described(op: str, one: Contender, data: LayerData, threads: int) -> dict[s
     return {
         "op": op, "impl": one.name, "threads": threads, "isa": one.isa, "context": s.context, "heads": s.heads,
         "kv_heads": s.kv_heads, "head_dim": s.head_dim, "K": s.K, "L": s.L, "min_hits": s.min_hits,
-        "probing": s.probing.name, "batch": s.batch, "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."),
+        "probing": s.probing.name, "batch": s.batch,
+        "bits": s.bits, "wanted": s.wanted, "per_group": s.per_group,
+        "seed": s.seed, "dtype": str(s.dtype).removeprefix("torch."),
         "gate": one.gate,
     }  # fmt: skip
 

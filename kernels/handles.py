@@ -1,16 +1,18 @@
-"""What stores and segments must be before a kernel reads them; each is looked at once."""
+"""What stores, segments and codes must be before a kernel reads them; each is looked at once."""
 
 from __future__ import annotations
 
 import torch
 
 from truffle.kernels.checks import ArgumentError, TensorSpec, expect, match_tensors
+from truffle.kernels.codes import BITS, Codes, words_of
 from truffle.kernels.planes import MAX_BITS
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, row_width
 
 CPU = torch.device("cpu")
 MOST_ROWS = 2**31 - 1  # what a 32-bit id can name
 _SEGMENT = {"offsets": TensorSpec("Hkv L C", ("int32",)), "ids": TensorSpec("Hkv L n", ("uint16",))}
+_CODES = {"words": TensorSpec("Hkv blocks W 64", ("int32",)), "scales": TensorSpec("Hkv blocks 64", ("bfloat16",))}
 _STORE = {"rows": TensorSpec("Hkv capacity width", ("bfloat16", "float32", "int8"))}
 
 
@@ -45,7 +47,23 @@ def expect_whole_store(store: Store, name: str, device: torch.device = CPU) -> N
     store.__dict__["_whole"] = device
 
 
-def _matched(held: Segment | Store, specs: dict[str, TensorSpec], name: str, device: torch.device) -> dict[str, int]:
+def expect_whole_codes(codes: Codes, name: str, device: torch.device = CPU) -> None:
+    """Raise ArgumentError unless the words are on `device`, of the right type and number, and hold `length` tokens."""
+    if codes.__dict__.get("_whole") == device:
+        return
+    sizes, d = _matched(codes, _CODES, name, device), codes.head_dim
+    expect(codes.bits in BITS, name, "1, 2 or 4 bits", codes.bits)
+    expect(d > 0, name, "a head_dim of at least 1", d)
+    wanted = words_of(d, codes.bits)
+    expect(sizes["W"] == wanted, name, f"{wanted} words a token for head_dim {d}, {codes.bits} bits", sizes["W"])
+    most = min(codes.capacity, MOST_ROWS)
+    expect(0 <= codes.length <= most, name, f"a length of 0 to {most}", codes.length)
+    codes.__dict__["_whole"] = device
+
+
+def _matched(
+    held: Segment | Store | Codes, specs: dict[str, TensorSpec], name: str, device: torch.device
+) -> dict[str, int]:
     tensors = {field: getattr(held, field, None) for field in specs}
     try:
         sizes = match_tensors(specs, tensors)

@@ -1,4 +1,4 @@
-"""Arguments of an operation on another device: tensors, and the stores and tables that hold some."""
+"""Arguments of an operation on another device: tensors, and the stores, tables and codes that hold some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from truffle.kernels.codes import Codes
 from truffle.kernels.store import Segment, Store
 
 
@@ -24,13 +25,13 @@ class Mover:
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._value(one) for one in value]
-        if not isinstance(value, torch.Tensor | Store | Segment):
+        if not isinstance(value, torch.Tensor | Store | Segment | Codes):
             return value
         if id(value) not in self._moved:
             self._moved[id(value)] = value, self._copied(value)
         return self._moved[id(value)][1]
 
-    def _copied(self, value: torch.Tensor | Store | Segment) -> Any:
+    def _copied(self, value: torch.Tensor | Store | Segment | Codes) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(self._device)
         held = {field.name: getattr(value, field.name) for field in fields(value)}

@@ -18,12 +18,12 @@ def hyperplanes(head_dim: int, K: int, L: int, seed: int, layer: int) -> np.ndar
     one such product on tensor cores is then as exact as float32 sums are, and a plane is as random as before.
     """
     generator = np.random.Generator(np.random.PCG64([seed, layer]))
-    planes = _as_bfloat16(generator.standard_normal((head_dim, L * K), dtype=np.float32))
+    planes = as_bfloat16(generator.standard_normal((head_dim, L * K), dtype=np.float32))
     planes.setflags(write=False)
     return planes
 
 
-def _as_bfloat16(x: np.ndarray) -> np.ndarray:
+def as_bfloat16(x: np.ndarray) -> np.ndarray:
     """Finite float32 numbers rounded to the nearest that bfloat16 holds, ties to even."""
     bits = x.view(np.uint32)
     nearest = bits + (0x7FFF + (bits >> 16 & 1))

@@ -42,6 +42,8 @@ TRUFFLE_INLINE __m128 fold(Floats x) {
     return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 TRUFFLE_INLINE float max_lanes(Floats x) { return _mm512_reduce_max_ps((__m512)x); }
+TRUFFLE_INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
+TRUFFLE_INLINE uint32_t set_lanes(Ints condition) { return _mm512_movepi32_mask((__m512i)condition); }
 
 // The first `count` words at `from`, zeros behind; no byte behind them is read.
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
@@ -70,6 +72,9 @@ TRUFFLE_INLINE float max_lanes(Floats x) {
     return _mm_cvtss_f32(_mm_max_ss(best, _mm_shuffle_ps(best, best, 1)));
 }
 
+TRUFFLE_INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
+TRUFFLE_INLINE uint32_t set_lanes(Ints condition) { return _mm256_movemask_ps((__m256)condition); }
+
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
@@ -92,6 +97,12 @@ TRUFFLE_INLINE float max_lanes(Floats x) {
     float best = x[0];
     for (int i = 1; i < W; ++i) best = x[i] > best ? x[i] : best;
     return best;
+}
+TRUFFLE_INLINE Floats larger(Floats a, Floats b) { return select(a > b, a, b); }
+TRUFFLE_INLINE uint32_t set_lanes(Ints condition) {
+    uint32_t lanes = 0;
+    for (int i = 0; i < W; ++i) lanes |= uint32_t(condition[i] & 1) << i;
+    return lanes;
 }
 TRUFFLE_INLINE Words load_some(const void* from, int count) {
     Words words{};

@@ -16,7 +16,16 @@ pytest.importorskip("truffle.kernels.isa", reason="the native extension is not b
 from truffle.kernels import registry
 from truffle.kernels.isa import ISAS, native, resolve, why_not
 
-OPS = ("hash_codes", "build_tables", "direct_probes", "retrieve", "sparse_attend", "dense_attend")
+OPS = (
+    "hash_codes",
+    "build_tables",
+    "direct_probes",
+    "retrieve",
+    "sparse_attend",
+    "dense_attend",
+    "quantize_keys",
+    "scan_sample",
+)
 
 
 def call(op: str, case: int = 1, **changes):
@@ -45,6 +54,8 @@ FIRST = {
     "retrieve": "query_codes",
     "sparse_attend": "q",
     "dense_attend": "q",
+    "quantize_keys": "keys",
+    "scan_sample": "q",
 }
 
 
@@ -62,6 +73,8 @@ SECOND = {
     "retrieve": "count",
     "sparse_attend": "lse",
     "dense_attend": "values",
+    "quantize_keys": "center",
+    "scan_sample": "count",
 }
 
 

@@ -2,6 +2,7 @@
 // lock released between.
 #include <nanobind/stl/string.h>
 
+#include "bind/codes.h"
 #include "bind/handles.h"
 #include "isa.h"
 #include "memory.h"
@@ -10,6 +11,7 @@ namespace truffle {
 
 void define_index(nb::module_& m);
 void define_attention(nb::module_& m);
+void define_scan(nb::module_& m);
 
 namespace {
 
@@ -53,6 +55,11 @@ NB_MODULE(_native, m) {
         .def(nb::init<int64_t, Array<const int32_t, 3>, Array<const uint16_t, 3>>(), "start"_a,
              "offsets"_a.noconvert(), "ids"_a.noconvert())
         .def("__reduce__", &forget);
+    nb::class_<Codes>(m, "Codes")
+        .def(nb::init<Array<const int32_t, 4>, Array<const bf16, 3>, int64_t, int64_t, int>(), "words"_a.noconvert(),
+             "scales"_a.noconvert(), "length"_a, "head_dim"_a, "bits"_a)
+        .def("__reduce__", &forget);
     define_index(m);
     define_attention(m);
+    define_scan(m);
 }

@@ -1,0 +1,3 @@
+#define TRUFFLE_ISA avx2
+#define TRUFFLE_WIDTH 8
+#include "kernel.inl"

@@ -1,0 +1,3 @@
+#define TRUFFLE_ISA scalar
+#define TRUFFLE_WIDTH 4
+#include "kernel.inl"
