@@ -63,7 +63,7 @@ class CrossPolytopeLaw(CollisionLaw):
     coordinates: int = 16
 
     def log_hit_at(self, agreement: np.ndarray) -> np.ndarray:
-        return sum(log_agreement(agreement, m) for m in hashes_of(self.K, self.coordinates))
+        return np.sum([log_agreement(agreement, m) for m in hashes_of(self.K, self.coordinates)], axis=0)
 
 
 def log_agreement(agreement: np.ndarray, coordinates: int) -> np.ndarray:
