@@ -37,10 +37,11 @@ def arguments(case: Case) -> Arguments:
             keys[:, 1] = center[request] if center is not None else 0.0
             keys[:, 2] = q[request, 0] * 3
         stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values))
-    ids = torch.full((B * H, capacity), -1, dtype=torch.int32)
-    count = torch.zeros(B * H, dtype=torch.int32)
-    for row in range(B * H):
-        n = s["keys"][row // H]
+    lists = Hkv if s.get("per_group") else H
+    ids = torch.full((B * lists, capacity), -1, dtype=torch.int32)
+    count = torch.zeros(B * lists, dtype=torch.int32)
+    for row in range(B * lists):
+        n = s["keys"][row // lists]
         chosen = torch.randperm(n, generator=generator)[: (row * 7) % (n + 1) if s.get("ragged") else n]
         ids[row, : len(chosen)] = chosen.int()
         count[row] = len(chosen)
@@ -51,7 +52,7 @@ def arguments(case: Case) -> Arguments:
         "count": count,
         "center": center,
         "law": _law(s, generator) if center is not None else None,
-        "log_weight": None if center is not None else -3 * torch.rand(B * H, capacity, generator=generator),
+        "log_weight": None if center is not None else -3 * torch.rand(B * lists, capacity, generator=generator),
         "out": torch.full((B, H, d), torch.nan),
         "lse": torch.full((B, H), torch.nan),
         "scale": d**-0.5,
@@ -84,6 +85,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     by_law = law is not None and arguments["center"] is not None and arguments["log_weight"] is None
     expect(by_weight or by_law, "law", "either law and center, or log_weight", "both, neither or half")
     expect(sizes["H"] % sizes.get("Hkv", sizes["H"]) == 0, "center", "Hkv that divides H", sizes.get("Hkv"))
+    lists, rest = divmod(sizes["lists"], sizes["B"] or 1)
     for request, store in enumerate(stores):
         name = f"stores[{request}]"
         expect_whole_store(store, name, arguments["q"].device)
@@ -92,6 +94,9 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
         expect(sizes["H"] % Hkv == 0, name, f"a key/value head count that divides H = {sizes['H']}", Hkv)
         expect(Hkv == sizes.get("Hkv", Hkv), name, f"{sizes.get('Hkv')} key/value heads as in center", Hkv)
         expect(store.rows.dtype == stores[0].rows.dtype, name, f"{stores[0].rows.dtype}", store.rows.dtype)
+        known = (sizes["H"],) if law is not None else (sizes["H"], Hkv)
+        wanted = f"B times {' or '.join(str(number) for number in dict.fromkeys(known))} rows"
+        expect(not rest and lists in known, "ids", wanted, sizes["lists"])
     counts = arguments["count"]
     if counts.device.type != "cpu":  # to look at it would be to wait for it
         return
@@ -117,11 +122,16 @@ def compare(got: Arguments, want: Arguments) -> str | None:
 
 
 def bytes_moved(arguments: Arguments) -> int:
-    """Rows of the sampled keys and their ids, once a query head."""
+    """Rows of the sampled keys, their ids and weights, once a list: once a query head, or once for all of a group."""
     store = arguments["stores"][0]
     row_bytes = store.rows.shape[2] * store.rows.element_size()
     weights = 4 if arguments["log_weight"] is not None else 0
     return int(arguments["count"].sum()) * (row_bytes + 4 + weights)
+
+
+def _per_group(name: str, seed: int, **sizes: Any) -> Case:
+    """Lists that the heads of a group share."""
+    return Case(name, {"B": 1, "d": 64, "law": None, "per_group": True} | sizes, seed)
 
 
 CONTRACT = OpContract(
@@ -130,15 +140,17 @@ CONTRACT = OpContract(
 
     over i in ids[b*H + h, :count[b*H + h]] (MagicPIG, arXiv 2410.16179, Eq. 9 and 11). Either `law` gives
     ln u_i from cos_i = (q.k_i - q.center) / (|q| |k_i - center|), with both factors of a zero norm giving
-    cos 0, or `log_weight` [B*H, capacity] holds ln u_i. An empty sample gives out = 0 and lse = -inf. An id
-    outside the store raises IndexError; on a GPU, where that would mean waiting, it is left out.
+    cos 0, or `log_weight` of the shape of `ids` holds ln u_i. With `log_weight`, lists may be B*Hkv in number instead:
+    one for all G query heads of a key/value head, which are then to read each row from memory once between them. An
+    empty sample gives out = 0 and lse = -inf. An id outside the store raises IndexError; on a GPU, where that would
+    mean waiting, it is left out.
     """,
     tensors={
         "q": TensorSpec("B H d", ("float32", "bfloat16")),
-        "ids": TensorSpec("B*H capacity", ("int32",)),
-        "count": TensorSpec("B*H", ("int32",)),
+        "ids": TensorSpec("lists capacity", ("int32",)),
+        "count": TensorSpec("lists", ("int32",)),
         "center": TensorSpec("B Hkv d", ("float32",), optional=True),
-        "log_weight": TensorSpec("B*H capacity", ("float32",), optional=True),
+        "log_weight": TensorSpec("lists capacity", ("float32",), optional=True),
         "out": TensorSpec("B H d", ("float32",), output=True),
         "lse": TensorSpec("B H", ("float32",), output=True),
     },
@@ -202,5 +214,12 @@ CONTRACT = OpContract(
             },
             13,
         ),
+        _per_group("per_group", 17, B=2, H=8, Hkv=2, d=128, keys=[700, 33], dtype="bfloat16"),
+        _per_group("per_group_of_3", 18, H=9, Hkv=3, keys=[1201], ragged=True),
+        _per_group("per_group_of_5", 19, B=2, H=10, Hkv=2, d=80, keys=[0, 77], dtype="bfloat16"),
+        _per_group("per_group_of_6", 20, H=12, Hkv=2, keys=[300], ragged=True, **INT8),
+        _per_group("per_group_of_7", 21, H=7, Hkv=1, d=96, keys=[900], query_scale=100.0),
+        _per_group("per_group_of_8", 22, B=3, H=16, Hkv=2, d=128, keys=[31, 1, 260], dtype="bfloat16", ragged=True),
+        _per_group("per_group_of_1", 23, B=2, H=2, Hkv=2, keys=[40, 9]),
     ),
 )

@@ -1,4 +1,7 @@
-"""sparse_attend in Numba: every sample is cut into chunks of keys, attended apart and merged."""
+"""sparse_attend in Numba: every sample is cut into chunks of keys, attended apart and merged.
+
+The heads that share a list take a chunk in turn: the first brings its rows into the cache, where the others find them.
+"""
 
 from collections.abc import Sequence
 
@@ -60,21 +63,22 @@ def _described(store: Store, dtype: torch.dtype) -> tuple[int, ...]:
 @njit(parallel=True, nogil=True, cache=True)
 def _attend(q, stores, like, ids, count, centers, tables, weights, scale, out, lse):
     """Returns a row of `ids` that names a key outside its store, or -1."""
-    _, H, d = q.shape
-    tasks = _cut(count)
-    states = np.empty((len(tasks), d + 2), np.float32)  # running maximum, sum of weights, weighted values
+    B, H, d = q.shape
+    tasks, sharing = _cut(count), B * H // max(len(count), 1)  # heads a list
+    states = np.empty((len(tasks), sharing, d + 2), np.float32)  # running maximum, sum of weights, weighted values
     fits = np.empty(len(tasks), np.bool_)
     for task in prange(len(tasks)):
         row, first, last = tasks[task]
-        b, h = row // H, row % H
+        b = row * sharing // H
         sample, store = ids[row, first:last], stores[b]
         fits[task] = _all_below(sample, store[1])
-        if fits[task]:
+        for turn in range(sharing if fits[task] else 0):
+            h = row * sharing % H + turn
             query, g = _widened(q[b, h]), h // (H // store[2])
             center = centers[b, g] if tables.size > 0 else query
             table = tables[row if len(tables) > 1 else 0] if tables.size > 0 else query[:0]
             known = weights[row, first:last] if tables.size == 0 else query
-            _attend_chunk(query, store, g, like, sample, center, table, known, scale, states[task])
+            _attend_chunk(query, store, g, like, sample, center, table, known, scale, states[task, turn])
     for task in range(len(tasks)):
         if not fits[task]:
             return tasks[task, 0]
@@ -222,19 +226,27 @@ def _add_one(weight, value, sums):
 def _merge(tasks, states, out, lse):
     """Weigh the chunks of each row by their sums; a row without chunks is an empty sample."""
     out[:], lse[:] = 0.0, -np.inf
-    first = 0
+    first, sharing = 0, states.shape[1]
     while first < len(tasks):
         row, last = tasks[first, 0], first
         while last < len(tasks) and tasks[last, 0] == row:
             last += 1
-        highest = states[first:last, 0].max()
-        total = np.float32(0)
-        for task in range(first, last):
-            weight = np.exp(states[task, 0] - highest)
-            total += weight * states[task, 1]
-            for j in range(out.shape[1]):
-                out[row, j] += weight * states[task, j + 2]
-        for j in range(out.shape[1]):
-            out[row, j] /= total
-        lse[row] = highest + np.log(total)
+        for turn in range(sharing):
+            head = row * sharing + turn
+            lse[head] = _merge_head(states[first:last, turn], out[head])
         first = last
+
+
+@njit
+def _merge_head(states, out):
+    """Fills out, of zeros, and returns its lse."""
+    highest = states[:, 0].max()
+    total = np.float32(0)
+    for task in range(len(states)):
+        weight = np.exp(states[task, 0] - highest)
+        total += weight * states[task, 1]
+        for j in range(len(out)):
+            out[j] += weight * states[task, j + 2]
+    for j in range(len(out)):
+        out[j] /= total
+    return highest + np.log(total)

@@ -49,7 +49,7 @@ def sparse_attend(
             attend_sample[(H, parts)](
                 q, rows, rows.view(torch.float32) if eight_bits else None, ids, count, center, tables, log_weight,
                 outs, lses, b, B, store.length, rows.shape[1], rows.shape[2], capacity, scale,
-                GROUP=H // rows.shape[0], EACH=tables is not None and len(tables) > 1, **options,
+                GROUP=H // rows.shape[0], SHARING=B * H // len(ids), EACH=tables is not None and len(tables) > 1, **options,
             )  # fmt: skip
     if parts > 1:
         merge_states(outs, lses, out, lse)
@@ -94,11 +94,11 @@ def attend_sample(
     p_q,  # [B, H, D]
     p_rows,  # [Hkv, room, width]
     p_scales,  # the rows as float32, where they are eight bits, or none
-    p_ids,  # [B * H, capacity]
-    p_count,  # [B * H]
+    p_ids,  # [B * H / SHARING, capacity]
+    p_count,  # [B * H / SHARING]
     p_center,  # [B, Hkv, D] or none
     p_tables,  # [1 or B * H, CELLS + 1] or none
-    p_log_weight,  # [B * H, capacity] or none
+    p_log_weight,  # [B * H / SHARING, capacity] or none
     p_outs,  # [parts, B * H, D]
     p_lses,  # [parts, B * H]
     b,
@@ -109,6 +109,7 @@ def attend_sample(
     capacity,
     scale,
     GROUP: tl.constexpr,
+    SHARING: tl.constexpr,  # heads a list: each reads its rows for itself, at about the same time
     EACH: tl.constexpr,  # whether every row has a table of its own
     D: tl.constexpr,
     WIDE: tl.constexpr,
@@ -118,6 +119,7 @@ def attend_sample(
     h, H = tl.program_id(0), tl.num_programs(0)
     part, parts = tl.program_id(1), tl.num_programs(1)
     row, g = (b * H + h).to(tl.int64), h // GROUP
+    o_list = row // SHARING
     o_d = tl.arange(0, WIDE)
     m_d = o_d < D
     b_q = tl.load(p_q + row * D + o_d, mask=m_d, other=0.0).to(tl.float32)
@@ -128,11 +130,11 @@ def attend_sample(
 
     b_max, b_total = -float("inf"), 0.0
     b_sum = tl.zeros([WIDE], tl.float32)
-    count = tl.minimum(tl.load(p_count + row), capacity)
+    count = tl.minimum(tl.load(p_count + o_list), capacity)
     each = tl.cdiv(tl.cdiv(count, parts), TOKENS) * TOKENS
     for first in range(part * each, tl.minimum(part * each + each, count), TOKENS):
         o_id = first + tl.arange(0, TOKENS)
-        b_id = tl.load(p_ids + row * capacity + o_id, mask=o_id < count, other=-1)
+        b_id = tl.load(p_ids + o_list * capacity + o_id, mask=o_id < count, other=-1)
         m_id = (b_id >= 0) & (b_id < length)
         o_row = (g.to(tl.int64) * room + b_id) * width
         m_row = m_id[:, None] & m_d
@@ -149,7 +151,7 @@ def attend_sample(
             b_cosine = tl.where(b_norm > 0, tl.sum(b_from * b_q, 1) / b_norm, 0.0)
             b_logit -= log_inclusion(b_cosine, p_table, CELLS)
         else:
-            b_logit -= tl.load(p_log_weight + row * capacity + o_id, mask=m_id, other=0.0)
+            b_logit -= tl.load(p_log_weight + o_list * capacity + o_id, mask=m_id, other=0.0)
         b_logit = tl.where(m_id, b_logit, -float("inf"))
         b_new = tl.maximum(b_max, tl.max(b_logit, 0))
         b_origin = tl.where(b_new == -float("inf"), 0.0, b_new)

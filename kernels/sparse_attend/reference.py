@@ -30,7 +30,7 @@ def sparse_attend(
     for b in range(B):
         store, group = stores[b], H // stores[b].rows.shape[0]
         for h in range(H):
-            row, g = b * H + h, h // group
+            row, g = (b * H + h) * len(ids) // (B * H), h // group
             chosen = ids[row, : count[row]].long()
             if chosen.numel() == 0:
                 out[b, h], lse[b, h] = 0.0, -torch.inf

@@ -18,20 +18,24 @@ void bind_sparse_attend(const RealArray<3>& q, const std::vector<const Store*>& 
                         const std::optional<Array<const float, 2>>& log_weight, const Array<float, 3>& out,
                         const Array<float, 2>& lse, float scale, int threads, const std::string& isa,
                         const std::string& pinning) {
-    int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), capacity = ids.shape(1);
+    int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), lists = ids.shape(0), capacity = ids.shape(1);
     Threads team = expect_threads(threads, pinning);
-    expect_shape(ids, "ids", {B * H, capacity});
-    expect_shape(count, "count", {B * H});
+    expect_shape(count, "count", {lists});
     expect_shape(out, "out", {B, H, d});
     expect_shape(lse, "lse", {B, H});
     expect(law.has_value() == center.has_value() && law.has_value() != log_weight.has_value(), "law",
            "either law and center, or log_weight");
-    if (log_weight) expect_shape(*log_weight, "log_weight", {B * H, capacity});
+    if (log_weight) expect_shape(*log_weight, "log_weight", {lists, capacity});
     std::vector<StoreView> views = views_of(stores, q, center);
-    for (int64_t row = 0; row < B * H; ++row)
+    const int64_t sharing = lists ? B * H / lists : 1;
+    for (const StoreView& view : views)
+        expect(lists == B * H || (log_weight && lists == B * view.heads), "ids",
+               "a row a query head, or with log_weight a key/value head");
+    for (int64_t row = 0; row < lists; ++row)
         expect(count.data()[row] >= 0 && count.data()[row] <= capacity, "count", "0 to capacity");
     SparseAttend call{queries_of(q, views, center, law, scale), capacity, ids.data(), count.data(),
                       log_weight ? log_weight->data() : nullptr, out.data(), lse.data()};
+    call.queries.sharing = sharing;
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
     sparse_attend(call, level, team);

@@ -51,7 +51,7 @@ void attend_rows(const Queries& queries, const SampledRows& rows, Isa isa, State
     for (int64_t h = 0; h < rows.heads; ++h)
         sample.heads[h] = described(queries, rows.row + h, center, q + h * d);
     int64_t bad = pick(isa)(sample, states);
-    if (bad >= 0) refuse(sample, bad, rows.row);
+    if (bad >= 0) refuse(sample, bad, rows.row / queries.sharing);
 }
 
 }  // namespace truffle

@@ -9,50 +9,70 @@ namespace {
 constexpr int64_t LEAST_KEYS = 256;  // a smaller part costs more to begin than it shares out
 
 struct Part {
-    int64_t row, first, count;
+    int64_t list, first, count;
 };
 
-// Splits the samples into parts of about equal size, some for each thread.
+// Keys of a part: enough parts for each thread, and where a kernel cannot take all heads of a list at once, so few that
+// the rows are still in the second-level cache when it comes to the next ones.
+int64_t most_keys(int64_t total, int64_t sharing, int threads) {
+    if (sharing > MOST_HEADS) return LEAST_KEYS;
+    return threads == 1 ? total : std::max(LEAST_KEYS, total / (4 * threads));
+}
+
+// Splits the samples into parts of about equal size.
 void split(const SparseAttend& call, int threads, std::vector<Part>& parts) {
-    const int64_t rows = call.queries.B * call.queries.H;
+    const int64_t lists = call.queries.B * call.queries.H / call.queries.sharing;
     int64_t total = 0;
-    for (int64_t row = 0; row < rows; ++row) total += call.count[row];
-    int64_t most = threads == 1 ? total : std::max(LEAST_KEYS, total / (4 * threads));
+    for (int64_t list = 0; list < lists; ++list) total += call.count[list];
+    const int64_t most = std::max<int64_t>(most_keys(total, call.queries.sharing, threads), 1);
     parts.clear();
-    for (int64_t row = 0; row < rows; ++row) {
-        int64_t pieces = std::max<int64_t>(1, (call.count[row] + most - 1) / std::max<int64_t>(most, 1));
+    for (int64_t list = 0; list < lists; ++list) {
+        const int64_t count = call.count[list], pieces = std::max<int64_t>(1, (count + most - 1) / most);
         for (int64_t i = 0; i < pieces; ++i) {
-            int64_t first = call.count[row] * i / pieces;
-            parts.push_back({row, first, call.count[row] * (i + 1) / pieces - first});
+            int64_t first = count * i / pieces;
+            parts.push_back({list, first, count * (i + 1) / pieces - first});
         }
     }
 }
 
-SampledRows rows_of(const SparseAttend& call, const Part& part) {
-    int64_t place = part.row * call.capacity + part.first;
-    return {part.row, 1, call.ids + place, part.count, nullptr, call.log_weight ? call.log_weight + place : nullptr};
+// Fills the states of all heads that share the part's list, `stride` apart.
+void attend_part(const SparseAttend& call, const Part& part, Isa isa, State* states, int64_t stride) {
+    const int64_t place = part.list * call.capacity + part.first, sharing = call.queries.sharing;
+    const int64_t turns = (sharing + MOST_HEADS - 1) / MOST_HEADS;
+    for (int64_t turn = 0; turn < turns; ++turn) {
+        const int64_t h = sharing * turn / turns, heads = sharing * (turn + 1) / turns - h;
+        State taken[MOST_HEADS];
+        for (int64_t i = 0; i < heads; ++i) taken[i] = states[(h + i) * stride];
+        attend_rows(call.queries,
+                    {part.list * sharing + h, heads, call.ids + place, part.count, nullptr,
+                     call.log_weight ? call.log_weight + place : nullptr},
+                    isa, taken);
+        for (int64_t i = 0; i < heads; ++i) states[(h + i) * stride] = taken[i];
+    }
 }
 
 }  // namespace
 
 void sparse_attend(const SparseAttend& call, Isa isa, Threads threads) {
     thread_local std::vector<Part> parts;
-    thread_local std::vector<State> states;
+    thread_local std::vector<State> states;  // [sharing, parts]
     thread_local std::vector<float> sums;
-    const int64_t d = call.queries.d;
+    const int64_t d = call.queries.d, sharing = call.queries.sharing;
     split(call, threads.count, parts);
-    sums.resize(parts.size() * d);
-    states.resize(parts.size());
-    for (size_t p = 0; p < parts.size(); ++p) states[p] = {0.0f, 0.0f, sums.data() + p * d};
+    const int64_t count = int64_t(parts.size());
+    sums.resize(sharing * count * d);
+    states.resize(sharing * count);
+    for (int64_t i = 0; i < sharing * count; ++i) states[i] = {0.0f, 0.0f, sums.data() + i * d};
     // A worker's own thread-local vectors are not the caller's.
     const Part* part = parts.data();
     State* state = states.data();
-    parallel(threads, parts.size(),
-             [&](int64_t p) { attend_rows(call.queries, rows_of(call, part[p]), isa, state + p); });
-    for (size_t p = 0, end; p < parts.size(); p = end) {
-        for (end = p + 1; end < parts.size() && parts[end].row == parts[p].row;) ++end;
-        int64_t row = parts[p].row;
-        merge_states(states.data() + p, end - p, d, call.out + row * d, call.lse + row);
+    parallel(threads, count, [&](int64_t p) { attend_part(call, part[p], isa, state + p, count); });
+    for (int64_t p = 0, end; p < count; p = end) {
+        for (end = p + 1; end < count && parts[end].list == parts[p].list;) ++end;
+        for (int64_t h = 0; h < sharing; ++h) {
+            const int64_t row = parts[p].list * sharing + h;
+            merge_states(state + h * count + p, end - p, d, call.out + row * d, call.lse + row);
+        }
     }
 }
 

@@ -22,14 +22,15 @@ struct Queries {
     const float* law;         // [laws, LAW_CELLS + 1]: ln u over the agreement, or null
     int64_t laws;             // 1 for all rows, or B*H
     float scale;
+    int64_t sharing = 1;      // consecutive heads that have one sample: 1, or all of a group
 };
 
 struct SparseAttend {
     Queries queries;
     int64_t capacity;
-    const int32_t* ids;       // [B*H, capacity]
-    const int32_t* count;     // [B*H]
-    const float* log_weight;  // [B*H, capacity], or null
+    const int32_t* ids;       // [B*H / sharing, capacity]
+    const int32_t* count;     // [B*H / sharing]
+    const float* log_weight;  // [B*H / sharing, capacity], or null
     float* out;               // [B, H, d]
     float* lse;               // [B, H]
 };
