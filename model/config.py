@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from truffle.model.model_shape import Llama3RopeScaling, ModelShape
 from truffle.model.parameters import PAPER_DEFAULT, DenseParameters, LshParameters, Probing, StreamingParameters
+from truffle.model.scan_parameters import ScanParameters
 from truffle.model.schema import Frozen, one_line
 from truffle.model.selecting_parameters import (
     OracleSamplingParameters,
@@ -38,6 +39,7 @@ __all__ = [
     "PriorityParameters",
     "Probing",
     "QuestParameters",
+    "ScanParameters",
     "SelectingParameters",
     "StoreFormat",
     "StreamingParameters",
@@ -50,6 +52,7 @@ MethodParameters: TypeAlias = (
     DenseParameters
     | StreamingParameters
     | LshParameters
+    | ScanParameters
     | OracleTopKParameters
     | OracleTopPParameters
     | QuestParameters
@@ -77,6 +80,7 @@ class Execution(Frozen):
 
 SAMPLING = ("build_tables", "direct_probes")
 SEPARATE, FUSED = ("retrieve", "sparse_attend"), "retrieve_attend"
+SCANNING = ("quantize_keys", "scan_sample")
 
 
 class DecodeConfig(Frozen):
@@ -87,8 +91,8 @@ class DecodeConfig(Frozen):
         parameters: the method's own.
         execution: threads, batch and formats.
         implementations: implementation by operation; an operation not named is ``"auto"``. Naming `retrieve_attend`
-            asks for it in place of `retrieve` and `sparse_attend`; naming both of these on a GPU keeps stores and
-            tables there.
+            asks for it in place of `retrieve` and `sparse_attend`; naming both of these on a GPU (for `scan`,
+            `scan_sample` and `sparse_attend`) keeps stores and tables there.
     """
 
     method: str = "dense"
@@ -118,12 +122,12 @@ class DecodeConfig(Frozen):
 
     @model_validator(mode="after")
     def _execution_is_the_methods(self) -> DecodeConfig:
-        if not self.selects:
-            return self
-        who = getattr(self.parameters, "family", self.method)
-        unused = [op for op in (*SAMPLING, *SEPARATE, FUSED) if op in self.implementations]
+        who = getattr(self.parameters, "family", self.method) if self.selects else self.method
+        unused = [op for op in self._uncalled if op in self.implementations]
         if unused:
             raise ValueError(f"implementations: expected none of {unused[0]}, which {who} does not call")
+        if not self.selects:
+            return self
         found, default = self.execution.store_format, Execution().store_format
         if found != default:
             raise ValueError(f"store_format: expected {default}, as {who} has no store of its own, got {found}")
@@ -131,10 +135,11 @@ class DecodeConfig(Frozen):
 
     @model_validator(mode="after")
     def _one_place_to_attend(self) -> DecodeConfig:
-        there = [op for op in SEPARATE if self.implementations.get(op, "auto").startswith("gpu_")]
-        named = " and ".join(f"{op}={self.implementations.get(op, 'auto')}" for op in SEPARATE)
+        ops = self._apart
+        there = [op for op in ops if self.implementations.get(op, "auto").startswith("gpu_")]
+        named = " and ".join(f"{op}={self.implementations.get(op, 'auto')}" for op in ops)
         if len(there) == 1:
-            raise ValueError(f"implementations: expected both of {' and '.join(SEPARATE)} on a GPU, got {named}")
+            raise ValueError(f"implementations: expected both of {' and '.join(ops)} on a GPU, got {named}")
         if there and getattr(self.parameters, "probing", Probing()).kind == "directed":
             raise ValueError(f"implementations: expected the CPU's for directed probing, got {named}")
         return self
@@ -142,7 +147,24 @@ class DecodeConfig(Frozen):
     @property
     def resident(self) -> bool:
         """Whether what is sampled lies on the model's own GPU, and is retrieved and attended there."""
-        return all(self.implementations.get(op, "auto").startswith("gpu_") for op in SEPARATE)
+        return all(self.implementations.get(op, "auto").startswith("gpu_") for op in self._apart)
+
+    @property
+    def scans(self) -> bool:
+        """Whether keys are found by a scan of all of them in a few bits."""
+        return isinstance(self.parameters, ScanParameters)
+
+    @property
+    def _apart(self) -> tuple[str, str]:
+        """What finds keys, and what attends to them."""
+        return ("scan_sample", "sparse_attend") if self.scans else SEPARATE
+
+    @property
+    def _uncalled(self) -> tuple[str, ...]:
+        """Operations on stores and tables that the method does not call."""
+        if self.scans:
+            return (*SAMPLING, "retrieve", FUSED)
+        return (*SAMPLING, *SEPARATE, FUSED, *SCANNING) if self.selects else SCANNING
 
     @property
     def capturable(self) -> bool:

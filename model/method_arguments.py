@@ -53,7 +53,7 @@ def _fields() -> dict[str, tuple[FieldInfo, list[str]]]:
 
 def _metavar(name: str, field: FieldInfo) -> str:
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    return "|".join(choices) or name.upper()
+    return "|".join(map(str, choices)) or name.upper()
 
 
 def _help(name: str, field: FieldInfo, methods: list[str]) -> str:

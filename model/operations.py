@@ -19,8 +19,9 @@ from truffle.model.staging import Courier
 HOST_OPS = ("direct_probes", "retrieve_attend")
 STORE_OPS = ("build_tables", "retrieve", "sparse_attend")
 DEVICE_OPS = ("hash_codes", "dense_attend", "merge_states")
+SCAN_OPS = ("quantize_keys", "scan_sample")  # with the model and with the stores, where the method is scan
 BLOCK_OPS = ("rms_norm", "rotate_heads", "swiglu")  # on what the decoder alone has made: nothing is checked
-ALL_OPS = HOST_OPS + STORE_OPS + DEVICE_OPS + BLOCK_OPS
+ALL_OPS = HOST_OPS + STORE_OPS + DEVICE_OPS + SCAN_OPS + BLOCK_OPS
 
 
 class Operations:
@@ -41,6 +42,8 @@ class Operations:
     retrieve_attend: Callable[..., None]
     dense_attend: Callable[..., None]
     merge_states: Callable[..., None]
+    quantize_keys: Callable[..., None]
+    scan_sample: Callable[..., None]
     rms_norm: Callable[..., None]
     rotate_heads: Callable[..., None]
     swiglu: Callable[..., None]
@@ -63,6 +66,8 @@ class Operations:
         how = config.execution
         self.team: dict[str, Any] = {"threads": how.threads, "pinning": how.pinning, "device": self.home}
         places = {HOST_OPS: "cpu", STORE_OPS: self.home.type, DEVICE_OPS: device, BLOCK_OPS: device}
+        if config.scans:
+            places |= {SCAN_OPS[:1]: device, SCAN_OPS[1:]: self.home.type}
         for op, where in ((op, where) for ops, where in places.items() for op in ops):
             implementation = _found(op, config.implementations.get(op, "auto"), where)
             told = _execution(how, implementation.needs)

@@ -6,7 +6,14 @@ from functools import partial
 
 import torch
 
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ModelShape, SelectingParameters
+from truffle.model.config import (
+    DecodeConfig,
+    DenseParameters,
+    LshParameters,
+    ModelShape,
+    ScanParameters,
+    SelectingParameters,
+)
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.choosing.collisions import Collisions
 from truffle.model.methods.choosing.methods import selector_of
@@ -15,7 +22,9 @@ from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.resident import ResidentLayer
 from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.scan import ScanSelector
 from truffle.model.methods.selecting import SelectingLayer
+from truffle.model.methods.selector import Selector
 from truffle.model.methods.streaming import StreamingLayer
 from truffle.model.operations import Operations
 
@@ -31,8 +40,8 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
         return DenseLayer(ops)
     if isinstance(p, LshParameters) and not p.has_fast_layer:
         return SelectingLayer(p.sink, p.window, p.seed, index, partial(Collisions, p, index, shape.head_dim, ops))
-    if isinstance(p, LshParameters):
-        selector = LshSelector(p, index, shape.head_dim, ops)
+    if isinstance(p, LshParameters | ScanParameters):
+        selector = _table_or_scan(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)
         kind = FusedLayer if config.fused else ResidentLayer if config.resident else SampledLayer
         return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
@@ -40,3 +49,9 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
         new_selector = partial(selector_of, p, index, shape.head_dim, ops)
         return SelectingLayer(p.sink, p.window, getattr(p, "seed", 0), index, new_selector)
     return StreamingLayer(p, ops)
+
+
+def _table_or_scan(p: LshParameters | ScanParameters, layer: int, head_dim: int, ops: Operations) -> Selector:
+    if isinstance(p, ScanParameters):
+        return ScanSelector(p, layer, head_dim, ops)
+    return LshSelector(p, layer, head_dim, ops)

@@ -16,7 +16,7 @@ from truffle.kernels.store import SEGMENT_TOKENS, Segment, empty_segment
 from truffle.model.config import LshParameters
 from truffle.model.methods.families import family_of
 from truffle.model.methods.probes import probes_of
-from truffle.model.methods.selector import Selection
+from truffle.model.methods.selector import Cached, Selection
 from truffle.model.operations import Operations
 
 
@@ -122,7 +122,7 @@ class LshSelector:
         return self._stacked[requests]
 
     def choose(
-        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int
+        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached
     ) -> tuple[Callable[[], None], Selection]:
         probed = self.probed(question, requests)
         ids = torch.empty(len(count), capacity, dtype=torch.int32, device=count.device)

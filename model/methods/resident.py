@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 import torch
@@ -21,9 +22,10 @@ class ResidentLayer(SealingLayer):
     """
 
     _asked: tuple[torch.Tensor, torch.Tensor] | None = None
+    _stored: torch.Tensor | None = None  # lengths of the stores
 
     def _forget_steps(self) -> None:
-        self._asked = None
+        self._asked = self._stored = None
 
     def _seal(self, request: int, keys: torch.Tensor, values: torch.Tensor, later: Later = at_once) -> None:
         super()._seal(request, keys, values)  # it is the device's work alone
@@ -34,7 +36,10 @@ class ResidentLayer(SealingLayer):
         return other
 
     def make_room(self) -> bool:
-        return self._seal_full()
+        sealed = self._seal_full()
+        if sealed:
+            self._stored = None
+        return sealed
 
     def attend(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> torch.Tensor:
         q = q.to(self._exact.keys.dtype).contiguous()
@@ -61,12 +66,19 @@ class ResidentLayer(SealingLayer):
         lse: torch.Tensor,
     ) -> None:
         self.selector.ask(q, question)
-        find, chosen = self.selector.choose(question, requests, count, self._longest(requests))
+        cached = partial(self._cached, slice(requests.start, requests.stop))
+        find, chosen = self.selector.choose(question, requests, count, self._longest(requests), cached)
         find()
         self._ops.sparse_attend(
             q, [self.stores[request] for request in requests], chosen.ids, chosen.count, chosen.center, chosen.law,
             chosen.log_weight, out, lse, scale=q.shape[-1] ** -0.5,
         )  # fmt: skip
+
+    def _cached(self, rows: slice) -> torch.Tensor:
+        if self._stored is None:
+            lengths = [store.length for store in self.stores]
+            self._stored = torch.tensor(lengths, dtype=torch.int32, device=self._exact.in_use.device)
+        return self._stored[rows] + self._exact.in_use[rows]
 
     def _last_asked(self, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What the last step asked [B, H, ...], and how many keys it sampled [B, H] int32, of all requests."""
@@ -90,4 +102,5 @@ class ResidentLayer(SealingLayer):
         rows, requests = self._exact_rows(), range(len(self.stores))
         if self._asked is None or not (longest := self._longest(requests)):
             return rows
-        return rows + distinct_rows(self.selector, self._asked[0], requests, rows.shape[1], longest)
+        cached = partial(self._cached, ALL)
+        return rows + distinct_rows(self.selector, self._asked[0], requests, rows.shape[1], longest, cached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import torch
@@ -66,7 +67,8 @@ class SampledLayer(SealingLayer):
 
     def _attending(self, exchange: Exchange) -> Callable[[], None]:
         e = exchange
-        find, chosen = self.selector.choose(e.question, e.requests, e.count, self._longest(e.requests))
+        longest, cached = self._longest(e.requests), partial(self._cached, e.requests)
+        find, chosen = self.selector.choose(e.question, e.requests, e.count, longest, cached)
         attend = self._ops.repeated(
             "sparse_attend", e.q, self._stores_of(e), chosen.ids, chosen.count, chosen.center, chosen.law,
             chosen.log_weight, e.out, e.lse, scale=e.q.shape[-1] ** -0.5,
@@ -78,6 +80,9 @@ class SampledLayer(SealingLayer):
 
         return call
 
+    def _cached(self, requests: range) -> torch.Tensor:
+        return torch.tensor([self._exact.lengths[r] + self.stores[r].length for r in requests], dtype=torch.int32)
+
     def _stores_of(self, exchange: Exchange) -> list[Store]:
         return [self.stores[request] for request in exchange.requests]
 
@@ -88,7 +93,8 @@ class SampledLayer(SealingLayer):
         rows = self._exact_rows()
         for e in self._exchanges:
             if longest := self._longest(e.requests):
-                found = distinct_rows(self.selector, e.question, e.requests, rows.shape[1], longest)
+                cached = partial(self._cached, e.requests)
+                found = distinct_rows(self.selector, e.question, e.requests, rows.shape[1], longest, cached)
                 rows[e.requests.start : e.requests.stop] += found
         return rows
 

@@ -12,14 +12,18 @@ import torch
 from truffle.kernels.collision import InclusionLaw
 
 
+# Tokens cached by request, this step's included, [b] int32 where the stores are, as they are when it is called.
+Cached = Callable[[], torch.Tensor]
+
+
 @dataclass(frozen=True)
 class Selection:
     """Rows of the store to attend, and how likely each was to be chosen.
 
     Attributes:
-        ids: [B*H, capacity] int32; count: [B*H] int32 in use.
+        ids: [B*H, capacity] int32, or [B*Hkv, capacity] for all heads of a group; count: in use of each, int32.
         center, law: inclusion by angle to the centred key, [B, Hkv, d] float32; or
-        log_weight: ln of the inclusion probabilities, [B*H, capacity] float32.
+        log_weight: ln of the inclusion probabilities, of the shape of ids, float32.
     """
 
     ids: torch.Tensor
@@ -49,10 +53,11 @@ class Selector(Protocol):
         ...
 
     def choose(
-        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int
+        self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached
     ) -> tuple[Callable[[], None], Selection]:
-        """A call that chooses by what the question holds then, among at most `capacity` rows a request, and where
-        it puts what it finds; both are valid until the next `add` or `keep`."""
+        """A call that chooses by what the question holds then, among at most `capacity` rows a request, and fills
+        count [b*H] int32 by query head; and where it puts what it finds. What is drawn for a request follows from its
+        question and the tokens that it has cached. Both are valid until the next `add` or `keep`."""
         ...
 
     def keep(self, requests: list[int]) -> None:
@@ -70,13 +75,13 @@ class Selector(Protocol):
 
 
 def distinct_rows(
-    selector: Selector, question: torch.Tensor, requests: range, kv_heads: int, capacity: int
+    selector: Selector, question: torch.Tensor, requests: range, kv_heads: int, capacity: int, cached: Cached
 ) -> torch.Tensor:
     """Rows that a question [b, H, ...] has chosen by key/value head, [b, Hkv] on the CPU; they are found again."""
     count = torch.empty(question.shape[:2].numel(), dtype=torch.int32, device=question.device)
-    find, chosen = selector.choose(question, requests, count, capacity)
+    find, chosen = selector.choose(question, requests, count, capacity, cached)
     find()
-    heads = chosen.ids.cpu().view(len(requests), kv_heads, -1, chosen.ids.shape[1])  # [b, Hkv, G, capacity]
+    heads = chosen.ids.cpu().view(len(requests), kv_heads, -1, chosen.ids.shape[1])  # [b, Hkv, G or 1, capacity]
     counts = chosen.count.cpu().view(heads.shape[:3])
     distinct = torch.empty(heads.shape[:2], dtype=torch.int64)
     for b, g in itertools.product(*map(range, distinct.shape)):

@@ -36,7 +36,7 @@ class Everything:
     def ask(self, q, question):
         assert question.shape == (*q.shape[:2], 0)
 
-    def choose(self, question, requests, count, capacity):
+    def choose(self, question, requests, count, capacity, cached):
         rows = len(requests) * HEADS
         lengths = torch.tensor([self.lengths.get(b, 0) for b in requests], dtype=torch.int32)
         ids = torch.arange(capacity, dtype=torch.int32).expand(rows, -1).contiguous()

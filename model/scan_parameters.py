@@ -1,0 +1,45 @@
+"""What can be set of attention that is sampled by a scan of keys in a few bits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeInt
+
+from truffle.model.schema import Frozen
+from truffle.model.selecting_parameters import Budget, keys_of
+
+
+def _whole(given: Any) -> Any:
+    """A number as a command line writes it."""
+    return int(given) if isinstance(given, str) and given.strip().isdigit() else given
+
+
+class ScanParameters(Frozen):
+    """Poisson sampling by a proposal from quantised keys, weighed by exact scores.
+
+    The budget is of the keys that are stored and scanned. They are expected of a sample in the mean, `floor` of them
+    drawn uniformly, so that no weight exceeds n / (floor * budget): a key whose estimate is far too low can only do so
+    much harm. A budget of all keys takes them with certainty.
+    """
+
+    method: ClassVar[str] = "scan"
+    bits: Annotated[Literal[1, 2, 4], BeforeValidator(_whole)] = Field(
+        default=4, description="bits a coordinate of the keys that are scanned"
+    )
+    budget: Budget = Field(default=0.02, description="keys chosen, a count or a fraction")
+    per: Literal["group", "head"] = Field(
+        default="group", description="whose sample it is: a key/value head's with all its query heads, or a query head's"
+    )
+    floor: float = Field(default=0.1, ge=0, le=1, description="share of the budget that is drawn uniformly")
+    centred: bool = True
+    sink: int = Field(default=4, ge=0)
+    window: int = Field(default=64, ge=1)
+    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
+    seal_tokens: int = Field(default=128, ge=1, le=65_536)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+
+    def expected(self, n: int) -> tuple[float, float]:
+        """Keys of n to expect of the proposal, and of the uniform sample; together no more than the budget."""
+        keys = keys_of(self.budget, n)
+        return (float(n), 0.0) if keys == n else (keys * (1 - self.floor), keys * self.floor)
