@@ -7,10 +7,11 @@ from functools import partial
 
 import torch
 
-from truffle.model.config import LshParameters
+from truffle.model.config import LshParameters, ScanParameters
 from truffle.model.llama import Decoder
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.choosing.collisions import Collisions
+from truffle.model.methods.choosing.scan import Scanned
 from truffle.model.methods.choosing.selector import Errors
 from truffle.model.methods.selecting import SelectingLayer
 
@@ -63,15 +64,17 @@ class ErrorMeter:
 
 
 def tell_errors(decoder: Decoder) -> ErrorMeter:
-    """A meter for a decoder that has read nothing yet, whose `lsh` layers are exchanged for ones that can tell.
+    """A meter for a decoder that has read nothing yet, whose `lsh` or `scan` layers are exchanged for ones that tell.
 
-    The kernels that sample quickly do not say which table gave which key. In their place goes the reference layer,
-    which draws the same keys from the same tables, holds them as the model gives them, and is slower by far.
+    The kernels that sample quickly do not say which table gave which key, nor keep what they weigh keys by. In their
+    place goes the reference layer, which draws the same keys from the same tables or codes, holds them as the model
+    gives them, and is slower by far.
     """
     p = decoder.config.parameters
-    if isinstance(p, LshParameters):
+    if isinstance(p, LshParameters | ScanParameters):
+        sample = Collisions if isinstance(p, LshParameters) else Scanned
         for layer in range(decoder.shape.layers):
             if layer not in p.dense_layers:
-                tables = partial(Collisions, p, layer, decoder.shape.head_dim, decoder.ops)
-                decoder.caches[layer] = SelectingLayer(p.sink, p.window, p.seed, layer, tables)
+                sampling = partial(sample, p, layer, decoder.shape.head_dim, decoder.ops)
+                decoder.caches[layer] = SelectingLayer(p.sink, p.window, p.seed, layer, sampling)
     return ErrorMeter()

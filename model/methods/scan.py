@@ -88,7 +88,7 @@ class ScanSelector:
         b, heads, home = len(requests), question.shape[1], question.device
         scanned = [self.codes.get(request) for request in requests]
         rows = heads if self._p.per == "head" else next(codes for codes in scanned if codes).words.shape[0]
-        expected = [self._p.expected(codes.length if codes else 0) for codes in scanned]
+        expected = [self._expected(codes.length if codes else 0) for codes in scanned]
         room = min(capacity, max(room_for(sum(keys)) for keys in expected))
         found = Selection(
             ids=torch.empty(b * rows, room, dtype=torch.int32, device=home),
@@ -109,6 +109,11 @@ class ScanSelector:
             count.view(b, rows, -1).copy_(found.count.view(b, rows, 1))
 
         return find, found
+
+    def _expected(self, n: int) -> tuple[float, float]:
+        """As the parameters have it, the proposal's in float32, as it is told."""
+        wanted, floor = self._p.expected(n)
+        return float(torch.tensor(wanted, dtype=torch.float32)), floor
 
     def _scan(
         self,

@@ -7,7 +7,7 @@ import torch
 
 from tests.model.tiny import SHAPE
 from truffle.kernels.memory import memory_use, release_memory
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, StreamingParameters
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ScanParameters, StreamingParameters
 from truffle.model.llama import Decoder
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.weights import random_weights
@@ -17,6 +17,7 @@ METHODS = [
     DenseParameters(),
     StreamingParameters(sink=2, window=8, dense_layers=(0,)),
     LshParameters(K=3, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8),
+    ScanParameters(budget=0.2, sink=2, window=8, dense_layers=(0,), seal_tokens=8),
 ]
 LARGE = LshParameters(K=6, L=300, sink=2, window=8, dense_layers=(0,), seal_tokens=8)
 

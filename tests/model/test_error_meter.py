@@ -13,6 +13,7 @@ from truffle.model.config import (
     Execution,
     LshParameters,
     OracleTopKParameters,
+    ScanParameters,
     StreamingParameters,
     UniformParameters,
     VAttentionParameters,
@@ -23,6 +24,7 @@ from truffle.model.llama import Decoder
 
 EXACT = {"sink": 2, "window": 8, "dense_layers": (0,)}
 LSH = LshParameters(K=3, L=12, seal_tokens=8, **EXACT)
+SCAN = ScanParameters(budget=0.2, seal_tokens=8, **EXACT)
 STEPS, HEADS, LAYERS = 6, 6, 2
 
 
@@ -34,7 +36,7 @@ def watched(parameters, lengths=(200,)) -> ErrorMeter:
 
 
 @pytest.mark.parametrize(
-    "parameters", [LSH, VAttentionParameters(**EXACT), UniformParameters(**EXACT)], ids=lambda p: p.method
+    "parameters", [LSH, SCAN, VAttentionParameters(**EXACT), UniformParameters(**EXACT)], ids=lambda p: p.method
 )
 def test_every_head_of_every_request_layer_and_step_is_told(parameters):
     meter = watched(parameters, (200, 90))
@@ -65,10 +67,11 @@ def test_a_sample_too_small_to_tell_is_counted_so():
     assert meter.untold == STEPS * HEADS * LAYERS
 
 
-def test_lsh_that_tells_draws_what_the_fast_layers_draw():
+@pytest.mark.parametrize("p", [LSH, SCAN], ids=lambda p: p.method)
+def test_who_tells_draws_what_the_fast_layers_draw(p):
     fast, telling = (
-        Decoder(decoder(LSH).shape, decoder(LSH).weights,
-                DecodeConfig(parameters=LSH, execution=Execution(store_format="float32")))
+        Decoder(decoder(p).shape, decoder(p).weights,
+                DecodeConfig(parameters=p, execution=Execution(store_format="float32")))
         for _ in range(2)
     )  # fmt: skip
     telling.observer = tell_errors(telling)

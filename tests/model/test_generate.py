@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.model.tiny import SHAPE
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, StreamingParameters
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ScanParameters, StreamingParameters
 from truffle.model.generate import DensityMeter, generate
 from truffle.model.llama import Decoder
 from truffle.model.weights import random_weights
@@ -16,6 +16,7 @@ METHODS = [
     DenseParameters(),
     StreamingParameters(sink=2, window=8, dense_layers=(0,)),
     LshParameters(K=3, L=12, sink=2, window=8, dense_layers=(0,), seal_tokens=8),
+    ScanParameters(budget=0.2, sink=2, window=8, dense_layers=(0,), seal_tokens=8),
 ]
 
 

@@ -8,6 +8,7 @@ import torch
 
 from truffle.kernels.collision import TABLE_CELLS, InclusionLaw
 from truffle.model.methods.choosing.chosen import Chosen
+from truffle.model.methods.choosing.sealed import Sealed
 from truffle.model.methods.choosing.selector import Errors, View
 from truffle.model.methods.choosing.table_errors import jackknife
 from truffle.model.methods.families import family_of
@@ -16,32 +17,21 @@ from truffle.model.operations import Operations
 from truffle.model.parameters import LshParameters
 
 
-class Collisions:
+class Collisions(Sealed):
     """The sample of an LshSelector with the same parameters, found by comparing codes, and p of all keys.
 
-    Keys are hashed when a SampledLayer would seal them, centred by the mean of the first that are. Those behind are
-    open, the last `open` of the keys, and taken with certainty.
+    Keys are hashed when a SampledLayer would seal them, centred by the mean of the first that are.
     """
 
     def __init__(self, parameters: LshParameters, layer: int, head_dim: int, ops: Operations) -> None:
+        super().__init__(parameters.seal_tokens)
         self.parameters, self._ops = parameters, ops
         self._family = family_of(parameters, ops)
         self._planes = self._family.planes(head_dim, layer)
         self._probes = probes_of(parameters, ops)
         self._codes: list[torch.Tensor] = []  # [Hkv, L, m] each
-        self._waiting: list[torch.Tensor] = []
-        self.open = 0
 
-    def add(self, keys: torch.Tensor) -> None:
-        if self.open >= self.parameters.seal_tokens:
-            self._seal()
-        self._waiting.append(keys.float())
-        self.open += keys.shape[1]
-        if keys.shape[1] >= self.parameters.seal_tokens:  # a prompt's
-            self._seal()
-
-    def _seal(self) -> None:
-        keys, self._waiting, self.open = torch.cat(self._waiting, 1), [], 0
+    def _take(self, keys: torch.Tensor) -> None:
         if not self._codes:
             self.center = keys.mean(1) if self.parameters.centred else torch.zeros_like(keys[:, 0])
             self.radius = (keys - self.center[:, None]).norm(dim=-1).amax(1)
