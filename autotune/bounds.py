@@ -8,7 +8,7 @@ from truffle.autotune.target import Target
 from truffle.bench.calibration import expected_fraction
 from truffle.bench.kinds import layer_kinds
 from truffle.bench.workloads import Workload
-from truffle.model.config import DecodeConfig, LshParameters, SelectingParameters
+from truffle.model.config import DecodeConfig, LshParameters, ScanParameters, SelectingParameters
 
 
 def too_slow(config: DecodeConfig, workload: Workload, target: Target, fastest_exact: float) -> str | None:
@@ -19,8 +19,8 @@ def too_slow(config: DecodeConfig, workload: Workload, target: Target, fastest_e
     nothing is said beforehand.
     """
     p = config.parameters
-    if isinstance(p, LshParameters):
-        fraction = expected_fraction(p)
+    if isinstance(p, LshParameters | ScanParameters):
+        fraction = _sampled_fraction(p, workload.context)
         bound, does, by = _by_gathering(config, workload, target, fraction), f"sample {fraction:.1%}", "gathering"
     elif isinstance(p, SelectingParameters):
         bound, does, by = _by_reading(config, workload, target), "read every key and value", "reading"
@@ -29,6 +29,12 @@ def too_slow(config: DecodeConfig, workload: Workload, target: Target, fastest_e
     if bound >= fastest_exact:
         return None
     return f"would {does}: at most {bound:.2g} tokens/s by {by} alone; exact attention does {fastest_exact:.2g}"
+
+
+def _sampled_fraction(p: LshParameters | ScanParameters, context: int) -> float:
+    if isinstance(p, LshParameters):
+        return expected_fraction(p)
+    return max(p.expected(context)) / context  # of proposal and floor, which may draw the same keys
 
 
 def _by_gathering(config: DecodeConfig, workload: Workload, target: Target, fraction: float) -> float:

@@ -8,10 +8,10 @@ import torch
 
 from truffle.autotune.target import Target
 from truffle.bench.kinds import layer_kinds
-from truffle.bench.vram import selector_bytes, static_bytes
+from truffle.bench.vram import sampled_bytes, selector_bytes, static_bytes
 from truffle.kernels.checks import expect
-from truffle.kernels.store import index_bytes, row_bytes
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape
+from truffle.kernels.store import row_bytes
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, ScanParameters
 
 WEIGHT_BYTES = 2  # bfloat16
 
@@ -37,26 +37,17 @@ def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch.
 
-    Only what `lsh` samples lies on the host while a card has the rest. A reference method keeps all keys where the
+    Only what `lsh` or `scan` samples lies on the host while a card has the rest. A reference method keeps all keys where the
     model is.
     """
     held = static_bytes(shape, config, context, WEIGHT_BYTES)
-    if not isinstance(config.parameters, LshParameters):
+    if not isinstance(config.parameters, LshParameters | ScanParameters):
         index = selector_bytes(shape, config, context)
         return Memory(held, 0, index) if has_gpu else Memory(0, held, index)
-    store, index = _sampled_bytes(shape, config, context)
+    caches = config.execution.batch_size * layer_kinds(shape, config).sparse
+    store, index = (caches * size for size in sampled_bytes(shape, config, context))
     apart = 0 if config.resident else store + index
     return Memory(held, apart, index) if has_gpu else Memory(0, held + apart, index)
-
-
-def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[int, int]:
-    """Stores and tables of all layers and requests under `lsh`."""
-    p = config.parameters
-    assert isinstance(p, LshParameters)
-    caches = config.execution.batch_size * layer_kinds(shape, config).sparse
-    middle = max(0, context - p.sink - p.window)
-    store = middle * shape.kv_heads * stored_row_bytes(shape, config)
-    return caches * store, caches * index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 
 def require_weights_fit(shape: ModelShape, target: Target) -> None:

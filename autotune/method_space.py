@@ -37,6 +37,12 @@ BUDGET, PAGES = Asked(Span(0.005, 0.3)), (8, 16, 32, 64)
 RANGES: dict[str, dict[str, Asked]] = {
     "dense": {},
     "streaming": {"sink": Asked(Span(1, 64)), "window": Asked(Span(64, 512))},
+    "scan": {
+        "bits": Asked((1, 2, 4)),
+        "budget": Asked(Span(0.002, 0.1)),
+        "per": Asked(("group", "head")),
+        "floor": Asked(Span(0.02, 0.5)),
+    },
     "oracle_topk": {"budget": BUDGET},
     "oracle_topp": {"mass": Asked(Span(0.5, 0.99, log=False))},
     "quest": {"budget": BUDGET, "page_size": Asked(PAGES)},

@@ -14,7 +14,7 @@ from truffle.autotune.storage import JOURNAL, StudyError
 from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
 from truffle.kernels.checks import expect
-from truffle.model.config import PAPER_DEFAULT, LshParameters
+from truffle.model.config import PAPER_DEFAULT, LshParameters, ScanParameters
 
 # A shorter prompt is exact throughout: its middle stays in the open segment.
 SHORTEST_SAMPLED = PAPER_DEFAULT.sink + PAPER_DEFAULT.window + PAPER_DEFAULT.seal_tokens
@@ -32,6 +32,13 @@ def require_options(arguments: argparse.Namespace) -> None:
     expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
     limited = LshParameters.method in parse_methods(arguments.methods) or arguments.max_kl is not None
     expect(limited, "methods", "lsh among them, whose default sets the error limit, or a --max-kl", arguments.methods)
+
+
+def require_timed(methods: tuple[str, ...], target: Target) -> None:
+    """Raise ArgumentError for a method whose steps nothing estimates, where the target is not here to run them."""
+    estimated = target.is_here or ScanParameters.method not in methods
+    expect(estimated, "methods", "scan only where the target is this machine: its steps are run, not estimated",
+           f"{','.join(methods)} for {target.card}")  # fmt: skip
 
 
 def require_free(out: Path, resume: bool) -> None:

@@ -13,7 +13,7 @@ from truffle.autotune import method_space
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, MethodParameters
+from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
 
 LSH = LshParameters.method
 
@@ -81,8 +81,9 @@ class SeveralMethods(Space):
         return {} if self.methods == (LSH,) else {"method": method}
 
     def _asks_threads(self, method: str) -> bool:
-        """Whether the host has a part in a step: by itself, or in place of a card that is not here."""
-        return self.target.gpu is None or (method_space.is_reference(method) and not self.target.is_here)
+        """Whether the host has a part in a step: by itself, by what it samples, or in place of a card not here."""
+        apart = method == ScanParameters.method or (method_space.is_reference(method) and not self.target.is_here)
+        return self.target.gpu is None or apart
 
     def _plain(self, parameters: MethodParameters, how: dict[str, Any]) -> DecodeConfig:
         threads = self.threads[how.get("threads", len(self.threads) - 1)]

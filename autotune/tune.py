@@ -19,7 +19,7 @@ from truffle.autotune.evaluate import AccuracyMeter
 from truffle.autotune.facts import facts
 from truffle.autotune.memory import require_weights_fit
 from truffle.autotune.method_space import parse_methods
-from truffle.autotune.options import fingerprint, require_free, require_options
+from truffle.autotune.options import fingerprint, require_free, require_options, require_timed
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
@@ -55,6 +55,7 @@ def tune(arguments: argparse.Namespace) -> int:
     for note in target.notes:
         print(note, file=sys.stderr)
     threads, methods = thread_counts(target.host.logical_cpus), parse_methods(arguments.methods)
+    require_timed(methods, target)
     space = SeveralMethods(workload, target, threads, arguments.seed, methods)
     exact_ways = baselines.exact_baselines(workload, target)
     _require_one(exact_ways, workload, target)

@@ -64,6 +64,8 @@ def _between(row: dict[str, Any], figure: str) -> str:
 def _named(row: dict[str, Any]) -> str:
     """The method, with what tells several of it apart."""
     p = json.loads(row["parameters"])
+    if row["method"] == "scan":
+        return f"scan {p['bits']} bits, {p['per']}"
     if row["method"] != "lsh":
         return row["method"]
     seal = f" seal {p['seal_tokens']}" if row["op"].startswith("accuracy_long") else ""

@@ -27,6 +27,7 @@ def measure_planted_accuracy(arguments: argparse.Namespace) -> None:
     a = arguments
     found = [flattened(contender) for contender in compared(a)]
     expect(a.dense_layers is None, "dense_layers", "none with --planted, which is one sampled layer", a.dense_layers)
+    expect(a.per in (None, "head"), "per", "head with --planted, whose queries are no group", a.per)
     fewest = fewest_keys(HEAD_DIM)
     expect(a.context >= fewest, "context", f"at least {fewest} keys", a.context)
     require_device(a.device)
@@ -43,9 +44,8 @@ def measure_planted_accuracy(arguments: argparse.Namespace) -> None:
 
 
 def flattened(contender: Contender) -> Contender:
-    """The contender without dense layers, of which the only one would be one."""
-    parameters = contender.config.parameters
-    if "dense_layers" not in type(parameters).model_fields:
-        return contender
-    parameters = parameters.model_copy(update={"dense_layers": ()})
+    """The contender without dense layers, of which the only one would be one, and with a sample for each query."""
+    parameters, changes = contender.config.parameters, {"dense_layers": (), "per": "head"}
+    known = {name: value for name, value in changes.items() if name in type(parameters).model_fields}
+    parameters = parameters.model_copy(update=known)
     return Contender(contender.config.model_copy(update={"parameters": parameters}), contender.density)

@@ -58,6 +58,8 @@ def sizes(method: str, density: float) -> dict[str, Any]:
     if method == "lsh":
         K, L = nearest_tables(density)
         return {"K": K, "L": L, "seal_tokens": SEAL_TOKENS}  # or a short prompt would be attended whole
+    if method == "scan":
+        return {"budget": density, "seal_tokens": SEAL_TOKENS}
     if method == "vattention":
         return {"heavy_budget": density / 2, "base_budget": density / 2, **NEVER_EXTENDED}
     return {"budget": density} if "budget" in METHODS[method].model_fields else {}
@@ -89,8 +91,9 @@ def _config(method: str, density: float | None, arguments: argparse.Namespace) -
         if getattr(own, name) is None:
             setattr(own, name, value)
     if method != "lsh":
-        own.ball, own.directed, own.no_centring = None, None, False
-        own.impl, own.store_format = [], Execution().store_format
+        own.ball, own.directed, own.impl = None, None, []
+    if "centred" not in METHODS[method].model_fields:
+        own.no_centring, own.store_format = False, Execution().store_format  # it has no store
     return decode_config(own)
 
 
@@ -99,8 +102,10 @@ def _require_used(methods: list[str], arguments: argparse.Namespace) -> None:
         having = [method for method, kind in METHODS.items() if name in kind.model_fields]
         used = any(method in methods for method in having)
         expect(used, name, f"one of {', '.join(having)} among methods", ", ".join(methods))
-    given = [name for name in ("ball", "directed", "no_centring", "impl") if getattr(arguments, name)]
+    given = [name for name in ("ball", "directed", "impl") if getattr(arguments, name)]
     expect("lsh" in methods or not given, given[0] if given else "", "lsh among methods", ", ".join(methods))
+    centring = not arguments.no_centring or not {"lsh", "scan"}.isdisjoint(methods)
+    expect(centring, "no_centring", "lsh or scan among methods", ", ".join(methods))
 
 
 def _given(arguments: argparse.Namespace) -> list[str]:

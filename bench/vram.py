@@ -8,12 +8,14 @@ import torch
 
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.checks import expect
+from truffle.kernels.codes import code_bytes
 from truffle.kernels.store import index_bytes, row_bytes
 from truffle.model.config import (
     DecodeConfig,
     LshParameters,
     ModelShape,
     QuestParameters,
+    ScanParameters,
     SelectingParameters,
     StreamingParameters,
     VAttentionParameters,
@@ -46,14 +48,14 @@ def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_
     """
     kinds, p, batch = layer_kinds(shape, config), config.parameters, config.execution.batch_size
     slots = kinds.dense * context
-    if isinstance(p, LshParameters):
+    if isinstance(p, LshParameters | ScanParameters):
         slots += kinds.sparse * (p.sink + p.seal_tokens + p.window)
     elif isinstance(p, StreamingParameters):
         slots += kinds.sparse * (p.sink + p.window)
     elif isinstance(p, SelectingParameters):
         slots += kinds.sparse * context
     exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
-    resident = batch * kinds.sparse * _sampled_bytes(shape, config, context) if config.resident else 0
+    resident = batch * kinds.sparse * sum(sampled_bytes(shape, config, context)) if config.resident else 0
     return shape.parameters * element_bytes + exact + resident + selector_bytes(shape, config, context)
 
 
@@ -73,14 +75,16 @@ def selector_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int
     return config.execution.batch_size * layer_kinds(shape, config).sparse * shape.kv_heads * a_head
 
 
-def _sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int:
-    """Store and tables of a request and layer."""
+def sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[int, int]:
+    """Store, and tables or codes, of a request and layer under `lsh` or `scan`; none under others."""
     p = config.parameters
-    if not isinstance(p, LshParameters):
-        return 0
+    if not isinstance(p, LshParameters | ScanParameters):
+        return 0, 0
     middle = max(0, context - p.sink - p.window)
-    row = row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
-    return shape.kv_heads * middle * row + index_bytes(shape.kv_heads, p.K, p.L, middle)
+    store = shape.kv_heads * middle * row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
+    if isinstance(p, ScanParameters):
+        return store, code_bytes(shape.kv_heads, middle, shape.head_dim, p.bits)
+    return store, index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 
 def building_bytes(shape: ModelShape, context: int, element_bytes: int = 2) -> int:
@@ -99,8 +103,9 @@ def filled(
         ArgumentError: the method samples no layers.
     """
     p = config.parameters
-    expect(isinstance(p, LshParameters), "fill_vram", "the method lsh, whose layers sample", p.method)
-    assert isinstance(p, LshParameters)
+    samples = isinstance(p, LshParameters | ScanParameters)
+    expect(samples, "fill_vram", "the method lsh or scan, whose layers sample", p.method)
+    assert isinstance(p, LshParameters | ScanParameters)
     own = [layer for layer in p.dense_layers if layer < shape.layers]
     order = [*own, *(layer for layer in range(shape.layers) if layer not in own)]
     best = config

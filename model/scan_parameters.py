@@ -29,7 +29,8 @@ class ScanParameters(Frozen):
     )
     budget: Budget = Field(default=0.02, description="keys chosen, a count or a fraction")
     per: Literal["group", "head"] = Field(
-        default="group", description="whose sample it is: a key/value head's with all its query heads, or a query head's"
+        default="group",
+        description="whose sample it is: a key/value head's with all its query heads, or a query head's",
     )
     floor: float = Field(default=0.1, ge=0, le=1, description="share of the budget that is drawn uniformly")
     centred: bool = True

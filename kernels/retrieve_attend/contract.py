@@ -44,7 +44,10 @@ def arguments(case: Case) -> Arguments:
 def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     lengths = [sum(segment.length for segment in segments) for segments in arguments["tables"]]
     retrieval.check(arguments, {**sizes, "capacity": max(lengths, default=0)})
-    attention.check({**arguments, "log_weight": None, "count": torch.zeros(1)}, {**sizes, "lists": sizes["B"] * sizes["H"], "capacity": 0})
+    attention.check(
+        {**arguments, "log_weight": None, "count": torch.zeros(1)},
+        {**sizes, "lists": sizes["B"] * sizes["H"], "capacity": 0},
+    )
     for request, (segments, store) in enumerate(zip(arguments["tables"], arguments["stores"], strict=True)):
         for segment in segments:
             end = segment.start + segment.length

@@ -91,8 +91,8 @@ def test_what_guarantees_an_error_is_asked_where_it_can_hold():
     ("gpu", "present", "asked"), [("none", False, True), ("h200", False, True), ("h200", True, False)]
 )
 def test_threads_are_asked_of_what_the_cpu_runs(gpu, present, asked):
-    references = {*OTHERS} - {"dense", "streaming"}
-    wanted = {*OTHERS} if gpu == "none" else references if asked else set()
+    references = {*OTHERS} - {"dense", "streaming", "scan"}
+    wanted = {*OTHERS} if gpu == "none" else {"scan"} | (references if asked else set())
     found = drawn(space(gpu=gpu, present=present, workload="llama-3.2-1b@8k", methods=OTHERS))
     assert {config.method for config, params in found if "threads" in params} == wanted
     assert all(config.execution.threads == 4 for config, params in found if "threads" not in params)
@@ -225,7 +225,7 @@ def test_a_tuned_file_decodes_as_the_method(method, tmp_path):
     )
     decoder.prefill([torch.arange(90) % SHAPE.vocabulary])
     assert decoder.step(torch.tensor([1])).isfinite().all()
-    reference = method not in ("dense", "streaming")
+    reference = method not in ("dense", "streaming", "scan")
     where = written.evidence.throughput["tokens_per_s"].measured_on
     assert where.endswith("reference implementation") == reference
     detail = " ".join(study["answer"]["detail"])

@@ -45,7 +45,16 @@ def test_every_method_answers_and_those_that_attend_everything_exactly():
         for method in ("dense", "oracle_topk", "oracle_topp", "quest", "uniform", "priority", "vattention"):
             assert scores[task, method] == 100
             assert errors[task, method] < 1e-4
+        assert scores[task, "scan"] == 100
+        assert errors[task, "scan"] < 0.01, "its store is bfloat16"
         assert errors[task, "streaming"] > 0.3
+
+
+def test_a_scan_answers_every_question_of_its_own_sample():
+    records = measured(found("scan", "0.1"))
+    scores = means(records, "score")
+    assert min(scores[task, "scan"] for task in PLANTED) > 80
+    assert means(records, "density")["needle", "scan"] == pytest.approx(0.09, abs=0.02)
 
 
 def test_each_fails_where_it_cannot_see():
@@ -113,6 +122,7 @@ def test_the_command_prints_scores_and_errors_without_a_model(tmp_path, capsys, 
     ("options", "message"),
     [
         (["--methods", "lsh", "--context", "383"], "context: expected at least 384 keys, got 383"),
+        (["--methods", "scan", "--per", "group"], "per: expected head with --planted, whose queries are no group"),
         (["--methods", "lsh", "--dense-layers", "0"], "dense_layers: expected none with --planted"),
         (["--methods", "lsh", "--model", "smollm2"], "model: expected a text or --tasks or --long-generation with it"),
         (["--methods", "lsh", "--temperature", "0"], "temperature: expected a text or --long-generation with it"),

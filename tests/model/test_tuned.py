@@ -52,7 +52,7 @@ def change(data: dict, path: str, value: object) -> None:
         ("schema_version", 2, "schema_version: expected 1, got 2"),
         ("surprise", 1, "surprise: Extra inputs"),
         ("config.parameters.K", 17, "K: Input should be less than or equal to 16"),
-        ("config.method", "nope", "expected one of dense, streaming, lsh, oracle_topk"),
+        ("config.method", "nope", "expected one of dense, streaming, lsh, scan, oracle_topk"),
         ("study.trials", "many", "study.trials: "),
         ("hardware.kind", "guessed", "hardware.kind: "),
     ],
