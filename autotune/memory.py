@@ -37,8 +37,8 @@ def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch.
 
-    Only what `lsh` or `scan` samples lies on the host while a card has the rest. A reference method keeps all keys where the
-    model is.
+    Only what `lsh` or `scan` samples lies on the host while a card has the rest. A reference method keeps all keys
+    where the model is.
     """
     held = static_bytes(shape, config, context, WEIGHT_BYTES)
     if not isinstance(config.parameters, LshParameters | ScanParameters):

@@ -49,7 +49,8 @@ def sparse_attend(
             attend_sample[(H, parts)](
                 q, rows, rows.view(torch.float32) if eight_bits else None, ids, count, center, tables, log_weight,
                 outs, lses, b, B, store.length, rows.shape[1], rows.shape[2], capacity, scale,
-                GROUP=H // rows.shape[0], SHARING=B * H // len(ids), EACH=tables is not None and len(tables) > 1, **options,
+                GROUP=H // rows.shape[0], SHARING=B * H // len(ids), EACH=tables is not None and len(tables) > 1,
+                **options,
             )  # fmt: skip
     if parts > 1:
         merge_states(outs, lses, out, lse)

@@ -11,7 +11,6 @@ import torch
 
 from truffle.kernels.collision import InclusionLaw
 
-
 # Tokens cached by request, this step's included, [b] int32 where the stores are, as they are when it is called.
 Cached = Callable[[], torch.Tensor]
 

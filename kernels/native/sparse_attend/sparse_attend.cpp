@@ -7,16 +7,18 @@ namespace truffle {
 namespace {
 
 constexpr int64_t LEAST_KEYS = 256;  // a smaller part costs more to begin than it shares out
+constexpr int64_t KEPT_BYTES = 1 << 18;  // of rows, that a second-level cache still holds when they are read again
 
 struct Part {
     int64_t list, first, count;
 };
 
-// Keys of a part: enough parts for each thread, and where a kernel cannot take all heads of a list at once, so few that
-// the rows are still in the second-level cache when it comes to the next ones.
-int64_t most_keys(int64_t total, int64_t sharing, int threads) {
-    if (sharing > MOST_HEADS) return LEAST_KEYS;
-    return threads == 1 ? total : std::max(LEAST_KEYS, total / (4 * threads));
+// Keys of a part: so many that there are some parts for each thread, and where a kernel cannot take all heads of a list
+// at once, no more than stay in the cache until it comes to the next ones.
+int64_t most_keys(const Queries& queries, int64_t total, int threads) {
+    const int64_t most = threads == 1 ? total : std::max(LEAST_KEYS, total / (4 * threads));
+    if (queries.sharing <= MOST_HEADS) return std::max<int64_t>(most, 1);
+    return std::clamp<int64_t>(most, 1, std::max(LEAST_KEYS, KEPT_BYTES / queries.stores[0].row_bytes));
 }
 
 // Splits the samples into parts of about equal size.
@@ -24,7 +26,7 @@ void split(const SparseAttend& call, int threads, std::vector<Part>& parts) {
     const int64_t lists = call.queries.B * call.queries.H / call.queries.sharing;
     int64_t total = 0;
     for (int64_t list = 0; list < lists; ++list) total += call.count[list];
-    const int64_t most = std::max<int64_t>(most_keys(total, call.queries.sharing, threads), 1);
+    const int64_t most = most_keys(call.queries, total, threads);
     parts.clear();
     for (int64_t list = 0; list < lists; ++list) {
         const int64_t count = call.count[list], pieces = std::max<int64_t>(1, (count + most - 1) / most);
