@@ -12,6 +12,7 @@ from truffle.model.config import (
     Execution,
     LshParameters,
     ModelShape,
+    ScanParameters,
     StreamingParameters,
 )
 from truffle.model.generate import DensityMeter
@@ -26,6 +27,7 @@ METHODS = {
     "dense": DenseParameters(),
     "streaming": StreamingParameters(dense_layers=(0,)),
     "lsh": LshParameters(dense_layers=(0,)),
+    "scan": ScanParameters(dense_layers=(0,)),
 }
 
 

@@ -217,6 +217,11 @@ def test_a_parameter_is_every_methods_that_has_it():
             "K: expected one of lsh, vattention among methods, got quest",
         ),
         (["--tasks", "vt", "--methods", "quest", "--ball", "1"], "ball: expected lsh among methods"),
+        (
+            ["--tasks", "vt", "--methods", "quest", "--no-centring"],
+            "no_centring: expected lsh or scan among methods, got quest",
+        ),
+        (["--tasks", "vt", "--methods", "scan", "--impl", "scan_sample=reference"], "impl: expected lsh among methods"),
         (["--tasks", "vt", "--methods", "lsh", "--K", "99"], "K: Input should be less than or equal to 16"),
         (["--tasks", "vt", "--methods", "quest", "--context", "90"], "context: expected about"),
         (["--tasks", "vt", "--methods", "quest", "--context", "9000"], "context: expected at most 8192"),

@@ -121,6 +121,18 @@ def test_id_outside_the_store_names_its_row(bad):
         call("sparse_attend", case=2, ids=spoil, threads=3)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_id_outside_the_store_names_the_row_that_a_group_shares(threads):
+    case = next(i for i, case in enumerate(registry.contract("sparse_attend").cases) if case.name == "per_group_of_8")
+
+    def spoil(ids):
+        ids[5, 3] = 260
+        return ids
+
+    with pytest.raises(IndexError, match="got 260 in row 5"):
+        call("sparse_attend", case=case, ids=spoil, threads=threads)
+
+
 def test_count_beyond_capacity():
     with pytest.raises(ValueError, match="count: expected"):
         call("sparse_attend", count=lambda count: count.fill_(10**6))

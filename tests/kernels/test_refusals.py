@@ -180,6 +180,17 @@ def test_counts_outside(name, count):
     assert "count: expected 0 to capacity 150" in refusal("sparse_attend", name, arguments)
 
 
+@pytest.mark.parametrize("name", [name for op, name in USABLE if op == "sparse_attend"])
+def test_lists_of_neither_heads_nor_groups(name):
+    contract = registry.contract("sparse_attend")
+    shared = contract.arguments(next(case for case in contract.cases if case.name == "per_group"))
+    lists = {tensor: shared[tensor][:3].contiguous() for tensor in ("ids", "count", "log_weight")}
+    assert "ids: expected B times 8 or 2 rows, got 3" in refusal("sparse_attend", name, shared | lists)
+    by_law = arguments_of("sparse_attend")
+    lists = {tensor: by_law[tensor][:4].contiguous() for tensor in ("ids", "count")}
+    assert "ids: expected B times 8 rows, got 4" in refusal("sparse_attend", name, by_law | lists)
+
+
 @pytest.mark.parametrize("name", ["cpu_numba", "cpu_native"])
 @pytest.mark.parametrize("ops", [("retrieve",) * 4, ("sparse_attend",) * 4, ("hash_codes", "build_tables") * 2])
 def test_calls_from_several_threads_at_once(name, ops):

@@ -120,7 +120,7 @@ def test_retrieve(capability, group, probes, per_word):
      (torch.int8, BF16, 128, True), (torch.int8, F32, 256, False)],
 )  # fmt: skip
 def test_sparse_attend(capability, dtype, q_dtype, d, by_law):
-    constants = sparse_attend.tiling(d) | {"GROUP": 4, "EACH": False}
+    constants = sparse_attend.tiling(d) | {"GROUP": 4, "SHARING": 1 if by_law else 4, "EACH": False}
     pointers = dict.fromkeys(("p_scales", "p_center", "p_tables", "p_log_weight", "p_outs", "p_lses"), F32)
     pointers |= {"p_q": q_dtype, "p_rows": dtype, "p_ids": torch.int32, "p_count": torch.int32}
     absent = ["p_log_weight"] if by_law else ["p_center", "p_tables"]
