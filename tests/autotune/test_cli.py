@@ -59,6 +59,10 @@ def test_profiles_lists_the_cards(capsys):
             ["--gpu", "4090", "--methods", "quest"],
             "methods: expected lsh among them, whose default sets the",
         ),
+        (
+            ["--gpu", "4090", "--methods", "lsh,scan"],
+            "methods: expected scan only where the target is this machine: its steps are run, not estimated, got lsh,scan",
+        ),
         (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
         (["--gpu", "4090", "--vram-limit", "24"], "vram_limit: expected a size such as 24GiB, got '24'"),
         (["--gpu", "4090", "--vram-limit", "12GiB"], "vram_limit: expected room for 15.0 GiB of weights, got 12.0 GiB"),

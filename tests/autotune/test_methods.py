@@ -169,6 +169,24 @@ def test_reference_methods_keep_all_keys_where_the_model_is():
     assert streaming.gpu_bytes == weights + (2 * CONTEXT + 30 * 68) * 4096
 
 
+def test_a_scan_has_its_stores_and_codes_on_the_host():
+    weights, dense, tokens = 2 * 8_030_261_248, 2 * CONTEXT * 4096, CONTEXT - 68
+    config = DecodeConfig(method="scan", parameters={"bits": 2})
+    card, host = (memory(LLAMA, config, CONTEXT, has_gpu) for has_gpu in (True, False))
+    assert card.index_bytes == host.index_bytes == 30 * 8 * -(-tokens // 64) * 64 * (2 * 128 // 8 + 2)
+    assert card.host_bytes == 30 * tokens * 4096 + card.index_bytes
+    assert card.gpu_bytes == weights + dense + 30 * (68 + 128) * 4096
+    assert host.host_bytes == card.gpu_bytes + card.host_bytes
+
+
+def test_a_scan_that_draws_too_much_is_ruled_out():
+    there = space(methods=EVERY)
+    draws = {share: DecodeConfig(method="scan", parameters={"budget": share, "bits": 1}) for share in (0.01, 1.0)}
+    gathered = 8e9 / (30 * 8 * 512 * CONTEXT)  # steps a second that read every row of a group, by one thread
+    assert there.ruled_out(draws[0.01], 50 * gathered) is None
+    assert there.ruled_out(draws[1.0], 1.1 * gathered).startswith("would sample 100.0%")
+
+
 def test_what_finds_keys_is_counted_beside_them():
     quest = memory(LLAMA, default("quest"), CONTEXT, has_gpu=True)
     assert quest.index_bytes == 30 * 8 * -(-(CONTEXT - 68) // 16) * 2 * 128 * 4

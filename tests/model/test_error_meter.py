@@ -86,8 +86,9 @@ def test_who_tells_draws_what_the_fast_layers_draw(p):
 @pytest.mark.parametrize(
     ("method", "said"),
     [(["uniform"], "estimated error of a head's output"), (["quest"], "a sample of quest does not tell"),
+     (["scan", "--budget", "0.2", "--seal-tokens", "8"], "estimated error of a head's output"),
      (["dense"], "every key was attended")],
-    ids=["uniform", "quest", "dense"],
+    ids=["uniform", "quest", "scan", "dense"],
 )  # fmt: skip
 def test_generate_says_how_far_it_is_off_or_that_it_cannot(method, said, capsys):
     prompt = "The old lighthouse keeper opened the letter. " * 12

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tests.model.methods.views import SIGMAS, D, deviations_off, exact, generator, made_view
 from tests.model.test_generate import decoder, prompts
 from truffle.kernels.codes import unpacked
+from truffle.kernels.registry import Unusable
 from truffle.model.config import DecodeConfig, Execution, ScanParameters, one_line
 from truffle.model.generate import DensityMeter, generate
 from truffle.model.methods.choosing.scan import Scanned
@@ -220,4 +221,12 @@ def test_a_scan_on_a_gpu_attends_there():
         DecodeConfig(parameters=ScanParameters(), implementations={"scan_sample": "gpu_triton"})
     assert "expected both of scan_sample and sparse_attend on a GPU" in one_line(caught.value)
     both = {"scan_sample": "gpu_triton", "sparse_attend": "gpu_triton"}
-    assert DecodeConfig(parameters=ScanParameters(), implementations=both).resident
+    config = DecodeConfig(parameters=ScanParameters(), implementations=both)
+    assert config.resident
+    if not torch.cuda.is_available():
+        with pytest.raises(Unusable, match="gpu_triton is not usable"):
+            Operations(config, "cpu")
+
+
+def test_tables_do_without_the_operations_of_the_scan():
+    assert not hasattr(Operations(DecodeConfig(method="lsh"), "cpu"), "scan_sample")
