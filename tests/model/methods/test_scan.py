@@ -14,6 +14,7 @@ from truffle.kernels.codes import unpacked
 from truffle.kernels.registry import Unusable
 from truffle.model.config import DecodeConfig, Execution, ScanParameters, one_line
 from truffle.model.generate import DensityMeter, generate
+from truffle.model.llama import Decoder
 from truffle.model.methods.choosing.scan import Scanned
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.sampled import SampledLayer
@@ -94,6 +95,18 @@ def test_a_request_draws_in_a_batch_what_it_draws_alone(p):
         q, *new = token(len(lengths), draws)
         want = [layer.decode(*(x[row : row + 1] for x in (q, *new))) for row, layer in enumerate(alone)]
         assert torch.equal(together.decode(q, *new), torch.cat(want))
+
+
+def test_a_batch_in_halves_draws_what_it_draws_whole():
+    p, batch = SAMPLES[2], prompts(90, 5, 60, 31)
+    found = []
+    for lanes in (1, 2):
+        config = DecodeConfig(parameters=p, execution=Execution(batch_size=4, micro_batches=lanes))
+        model = Decoder(decoder(p).shape, decoder(p).weights, config)
+        model.prefill(batch)
+        steps = torch.randint(0, 101, (30, 4), generator=generator())
+        found.append(torch.stack([model.step(tokens) for tokens in steps]))
+    torch.testing.assert_close(*found, atol=2e-4, rtol=1e-4)
 
 
 def test_steps_draw_anew():
