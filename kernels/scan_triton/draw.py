@@ -34,7 +34,9 @@ def uniform(b_bits):
 
 
 @triton.jit
-def drawn(p_proposal, cut, least, threshold, n, first, row, step, layer, seed, PRIORITY: tl.constexpr, TILE: tl.constexpr):
+def drawn(
+    p_proposal, cut, least, threshold, n, first, row, step, layer, seed, PRIORITY: tl.constexpr, TILE: tl.constexpr
+):
     """Ratios of TILE tokens from `first` on, and which of them are drawn."""
     o_tile = tl.arange(0, TILE)
     b_proposal = tl.load(p_proposal + first + o_tile)

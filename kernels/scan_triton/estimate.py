@@ -109,7 +109,8 @@ def estimate(
     b_peak = tl.full([HEADS], -float("inf"), tl.float32)
     b_total = tl.zeros([HEADS], tl.float32)
 
-    o_tile = tl.arange(0, TILE)
+    # All tiles have two dimensions from the start, so that the compiler finds one layout for all of them.
+    o_tile, o_query = tl.arange(0, TILE)[None, :], o_head[:, None] * (W * FIELDS)
     start = part * part_tokens(n)
     for first in range(start, tl.minimum(start + part_tokens(n), n), TILE):
         o_block = first // 64 + o_tile // 64
@@ -119,9 +120,8 @@ def estimate(
         for w in tl.static_range(W):
             b_word = tl.load(p_token + w * 64, mask=m_block, other=0)
             for f in tl.static_range(FIELDS):
-                b_query = tl.load(p_queries + o_head * (W * FIELDS) + w * FIELDS + f)
-                b_code = (b_word >> (BITS * f)) & MASK
-                b_sum = multiply_bytes(b_code[None, :], b_query[:, None], b_sum)
+                b_query = tl.load(p_queries + o_query + w * FIELDS + f)
+                b_sum = multiply_bytes((b_word >> (BITS * f)) & MASK, b_query, b_sum)
         b_scale = tl.load(p_scales + (g * blocks + o_block) * 64 + o_tile % 64, mask=m_block, other=0.0)
         b_score = (2 * b_sum - b_correction[:, None]).to(tl.float32) * (b_scale.to(tl.float32) * b_factor[:, None])
         b_score = tl.where(first + o_tile < n, b_score, -float("inf"))

@@ -109,10 +109,10 @@ def try_candidates(
     b_certain, b_rest = tl.zeros([CANDIDATES], tl.float32), tl.zeros([CANDIDATES], tl.float32)
     o_tile, start = tl.arange(0, TILE), part * part_tokens(n)
     for first in range(start, tl.minimum(start + part_tokens(n), n), TILE):
-        b_proposal = tl.load(p_proposals + row * stride + first + o_tile)[None, :]
-        b_high = b_proposal * b_candidate[:, None] >= 1.0
-        b_certain += tl.sum(b_high.to(tl.float32), 1)
-        b_rest += tl.sum(tl.where(b_high, 0.0, b_proposal), 1)
+        b_proposal = tl.load(p_proposals + row * stride + first + o_tile)[:, None]
+        b_high = b_proposal * b_candidate >= 1.0
+        b_certain += tl.sum(b_high.to(tl.float32), 0)
+        b_rest += tl.sum(tl.where(b_high, 0.0, b_proposal), 0)
     o_found = (row * MOST_PARTS + part) * CANDIDATES + tl.arange(0, CANDIDATES)
     tl.store(p_certain + o_found, b_certain)
     tl.store(p_rest + o_found, b_rest)

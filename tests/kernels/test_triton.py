@@ -29,7 +29,11 @@ def test_interpreted_kernels_agree_with_the_reference():
 
 
 @pytest.mark.skipif(interpreted, reason="an interpreted kernel takes what is not on a GPU")
-@pytest.mark.parametrize("op", ["hash_codes", "retrieve", "sparse_attend", "dense_attend", "merge_states", "rms_norm"])
+@pytest.mark.parametrize(
+    "op",
+    ["hash_codes", "retrieve", "sparse_attend", "dense_attend", "merge_states", "rms_norm", "quantize_keys",
+     "scan_sample"],
+)  # fmt: skip
 def test_tensors_that_are_not_on_a_gpu_are_refused(op):
     contract = registry.contract(op)
     importlib.import_module(f"truffle.kernels.{op}.gpu_triton")
