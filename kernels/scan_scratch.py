@@ -19,6 +19,7 @@ MOST_PARTS = 128  # of a row
 BIN_STEPS = 8  # bins of proposals to a factor of two
 BINS = 128 * BIN_STEPS  # for proposals from 2^-96 on, where none is less than e^-40 / 2^31
 LOWEST_BIN = (127 - 96) * BIN_STEPS  # exponent and leading bits of the fraction of 2^-96
+FRACTION_BITS = 23 - (BIN_STEPS.bit_length() - 1)  # of float32, below those that tell bins apart
 CANDIDATES = 16  # multipliers tried within a bin's width
 
 

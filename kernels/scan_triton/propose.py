@@ -16,7 +16,7 @@ from truffle.kernels.scan_triton.parts import MOST_PARTS, part_tokens, parts_of
 
 BINS = tl.constexpr(scan_scratch.BINS)
 LOWEST_BIN = tl.constexpr(scan_scratch.LOWEST_BIN)
-FRACTION_BITS = tl.constexpr(23 - (scan_scratch.BIN_STEPS.bit_length() - 1))  # below those that tell bins apart
+FRACTION_BITS = tl.constexpr(scan_scratch.FRACTION_BITS)
 WIDTH = tl.constexpr(1 + 1 / scan_scratch.BIN_STEPS)  # of a bin, at most
 CANDIDATES = tl.constexpr(scan_scratch.CANDIDATES)
 LOWEST = tl.constexpr(scanning.LOWEST * 1.4426950408889634)
