@@ -20,7 +20,9 @@ interpreted = os.environ.get("TRITON_INTERPRET") == "1"
 @pytest.mark.skipif(interpreted, reason="is the interpreted run")
 def test_interpreted_kernels_agree_with_the_reference():
     suite = Path(__file__).with_name("test_conformance.py")
-    command = [sys.executable, "-m", "pytest", "-q", str(suite), "-k", "gpu_triton"]
+    # A GPU takes no number of threads, and an interpreter takes half a minute for what cards and CPUs do at once.
+    chosen = "gpu_triton and not [3- and not -long"
+    command = [sys.executable, "-m", "pytest", "-q", str(suite), "-k", chosen]
     hidden = {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     root = Path(__file__).parents[2]
     run = subprocess.run(command, cwd=root, env=os.environ | hidden, capture_output=True, text=True)
