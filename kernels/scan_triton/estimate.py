@@ -5,6 +5,7 @@ and adds up in registers. Sums of bytes (dp4a) then cost half of what reading th
 """
 
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

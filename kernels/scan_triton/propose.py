@@ -7,6 +7,7 @@ eighth of a factor of two apart, say where c is; lines at sixteen c' there leave
 """
 
 # pyright: reportArgumentType=false, reportOperatorIssue=false, reportAttributeAccessIssue=false
+# pyright: reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
