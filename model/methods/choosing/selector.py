@@ -63,8 +63,11 @@ class View:
 
     def attend(self, chosen: Chosen) -> torch.Tensor:
         """softmax(score - ln p + ln count) . V over chosen and fixed keys, [Hkv, G, d]."""
-        logits = torch.cat([self.fixed_scores, self.scores + chosen.log_weight.float()], -1)
-        return logits.softmax(-1) @ torch.cat([self.fixed_values, self.values], -2)
+        logits = self.scores + chosen.log_weight.float()
+        most = torch.cat([self.fixed_scores, logits], -1).amax(-1, keepdim=True)
+        weights, fixed = (logits - most).exp(), (self.fixed_scores - most).exp()
+        total = weights.sum(-1, keepdim=True) + fixed.sum(-1, keepdim=True)
+        return (weights @ self.values + fixed @ self.fixed_values) / total
 
 
 def view_of(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, sink: int, window: int) -> View:

@@ -21,7 +21,8 @@ def random_order(among: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 def first_of(order: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
     """A mask of the keys [..., n] among the first `count` ([..., 1] or one for all) of an order of them."""
-    return order.argsort(-1) < count
+    among = torch.arange(order.shape[-1], device=order.device) < count
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(-1, order, among.expand_as(order))
 
 
 class Uniform(Stateless):
