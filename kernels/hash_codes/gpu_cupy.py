@@ -1,14 +1,12 @@
 """hash_codes as a CUDA kernel, compiled by NVRTC through CuPy: tokens in registers, bits packed where they arise."""
 
-import functools
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from truffle.kernels import plane_terms
+from truffle.kernels import cupy_support, plane_terms
 from truffle.kernels.contract import Needs
+from truffle.kernels.cupy_support import launch, stream
 from truffle.kernels.registry import implements
 from truffle.kernels.workspace import workspace
 
@@ -37,23 +35,22 @@ def hash_codes(
         return
     terms = plane_terms.once(planes, "terms", lambda: plane_terms.terms(planes))
     laid_out = plane_terms.once(planes, ("fragments", K), lambda: fragments(terms, K))
-    module = _compiled(options(d, K, len(terms), x.dtype), x.device.index)
+    module = cupy_support.compiled(SOURCE, options(d, K, len(terms), x.dtype), x.device.index)
     own = 4 if x.dtype == torch.bfloat16 else 2  # tokens a lane; eight lanes of a warp hold others
     warps = min(WARPS, -(-n // (8 * own)))
     tiles, groups = R * -(-n // (warps * 8 * own)), len(laid_out)
     each = -(-groups // min(groups, -(-BLOCKS // tiles)))
     offsets = None if center is None else workspace(x.device, "hash_codes", R * L * K)
-    with torch.cuda.device_of(x), _stream(x.device):
+    with torch.cuda.device_of(x), stream(x.device):
         if offsets is not None:
-            _launch(module, "project_centers", (-(-L * K // 256), R), 256, center, planes, offsets, L * K)
+            launch(module, "project_centers", (-(-L * K // 256), R), 256, center, planes, offsets, L * K)
         grid = (tiles, -(-groups // each))
-        _launch(module, "hash_codes", grid, warps * 32, x, laid_out, offsets, codes, n, L, each)
+        launch(module, "hash_codes", grid, warps * 32, x, laid_out, offsets, codes, n, L, each)
 
 
 def options(d: int, K: int, terms: int, dtype: torch.dtype) -> tuple[str, ...]:
     """What NVRTC is told to make the source a kernel for tokens of d dimensions and `dtype`."""
-    macros = {"D": d, "K": K, "TERMS": terms, "FLOAT_TOKENS": int(dtype == torch.float32)}
-    return ("--std=c++17", *(f"-D{name}={value}" for name, value in macros.items()))
+    return cupy_support.options(D=d, K=K, TERMS=terms, FLOAT_TOKENS=int(dtype == torch.float32))
 
 
 def fragments(terms: torch.Tensor, K: int) -> torch.Tensor:
@@ -69,28 +66,3 @@ def fragments(terms: torch.Tensor, K: int) -> torch.Tensor:
     padded[:, :d, :L, :K] = terms.flip(0).unflatten(2, (L, K))
     apart = padded.view(T, steps, 4, 8, groups, TABLES, pairs, 2)
     return apart.permute(4, 6, 0, 1, 5, 7, 2, 3).reshape(groups, pairs, T, steps, STEP, 8).contiguous()
-
-
-@functools.cache
-def _compiled(options: tuple[str, ...], device: int) -> Any:
-    import cupy
-
-    with cupy.cuda.Device(device):
-        return cupy.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=options)
-
-
-def _launch(module: Any, name: str, grid: tuple[int, int], block: int, *arguments: Any) -> None:
-    module.get_function(name)(grid, (block,), tuple(map(_passed, arguments)))
-
-
-def _passed(argument: torch.Tensor | int | None) -> Any:
-    if argument is None:
-        return np.uint64(0)
-    return np.uint64(argument.data_ptr()) if isinstance(argument, torch.Tensor) else np.int32(argument)
-
-
-def _stream(device: torch.device) -> Any:
-    """Torch's stream on this device, for CuPy to launch on."""
-    import cupy
-
-    return cupy.cuda.ExternalStream(torch.cuda.current_stream(device).cuda_stream, device.index)

@@ -170,6 +170,7 @@ CONTRACT = OpContract(
         _case("special", 21, [300, 0], 25.0, special=True, floor=3.0),
         _case("overflowing", 22, [70], 9.0, H=2, query_scale=1e14, key_scale=1e13),
         _case("rows_differ", 23, [400, 90], [[3.0, 300.0], [0.0, 90.0]], per_group=True),
+        _case("long", 26, [140_000, 5], 300.0, H=1, Hkv=1, d=18, bits=1, floor=9.0),
         _case("priority", 24, [1000, 40], 50.0, floor=5.0, draw="priority", per_group=True),
         _case("priority_none", 25, [70, 0], 0.0, H=2, draw="priority"),
     ),

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tests.kernels import nvrtc
-from truffle.kernels.hash_codes import gpu_cupy
+from truffle.kernels.hash_codes import gpu_cupy as hash_codes
+from truffle.kernels.quantize_keys import gpu_cupy as quantize_keys
+from truffle.kernels.scan_sample import gpu_cupy as scan_sample
 
 CAPABILITIES = (80, 89, 90, 120)
 SPILLED_BYTES = 64  # a thread
@@ -22,8 +24,26 @@ pytestmark = pytest.mark.skipif(nvrtc.found() is None, reason="needs NVRTC (pip 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize(("d", "K", "terms", "dtype"), SHAPES)
 def test_hash_codes_compiles(capability, d, K, terms, dtype):
-    options = (f"--gpu-architecture=sm_{capability}", "--ptxas-options=-v", *gpu_cupy.options(d, K, terms, dtype))
-    code, log = nvrtc.compiled(gpu_cupy.SOURCE.read_text(encoding="utf-8"), options)
+    compiles(capability, hash_codes.SOURCE, hash_codes.options(d, K, terms, dtype))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(("d", "bits", "dtype"), [(128, 4, BF16), (80, 1, F32), (256, 2, BF16)])
+def test_quantize_keys_compiles(capability, d, bits, dtype):
+    compiles(capability, quantize_keys.SOURCE, quantize_keys.options(d, bits, dtype))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize(
+    ("d", "bits", "group", "heads", "priority"), [(128, 4, 4, 4, False), (80, 2, 7, 1, False), (256, 1, 8, 8, True)]
+)
+def test_scan_sample_compiles(capability, d, bits, group, heads, priority):
+    compiles(capability, scan_sample.SOURCE, scan_sample.options(d, bits, group, heads, priority))
+
+
+def compiles(capability, source, options):
+    told = (f"--gpu-architecture=sm_{capability}", "--ptxas-options=-v", *options)
+    code, log = nvrtc.compiled(source.read_text(encoding="utf-8"), told)
     assert code.startswith(b"\x7fELF")
     spilled = [int(found) for found in re.findall(r"(\d+) bytes spill stores", log)]
     assert spilled, log

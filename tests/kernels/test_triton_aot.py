@@ -1,6 +1,7 @@
 """Every Triton kernel compiles for every generation of cards, within the shared memory of the smallest."""
 
 import os
+import re
 
 import pytest
 import torch
@@ -13,14 +14,16 @@ from tests.kernels.triton_aot import CAPABILITIES, SHARED_BYTES, SPILLED_BYTES, 
 from truffle.kernels.dense_attend import gpu_triton as dense_attend
 from truffle.kernels.hash_codes import gpu_triton as hash_codes
 from truffle.kernels.merge_states import gpu_triton as merge_states
+from truffle.kernels.quantize_keys import gpu_triton as quantize_keys
 from truffle.kernels.retrieve import gpu_triton as retrieve
 from truffle.kernels.rms_norm import gpu_triton as rms_norm
 from truffle.kernels.rotate_heads import gpu_triton as rotate_heads
+from truffle.kernels.scan_triton import draw, estimate, propose
 from truffle.kernels.sparse_attend import gpu_triton as sparse_attend
 from truffle.kernels.swiglu import gpu_triton as swiglu
 from truffle.kernels.wait_for_host import await_turn
 
-BF16, F32 = torch.bfloat16, torch.float32
+BF16, F32, I32 = torch.bfloat16, torch.float32, torch.int32
 KEYS, QUERIES = 98_304, 32  # tokens of a request: a prompt's keys, and the heads of one decoded token
 HASHED = [  # dtype, terms of a plane, K, d, n
     (BF16, 1, 10, 128, KEYS), (BF16, 1, 10, 128, QUERIES), (BF16, 1, 16, 256, KEYS), (BF16, 1, 1, 64, KEYS),
@@ -129,3 +132,56 @@ def test_sparse_attend(capability, dtype, q_dtype, d, by_law):
     launch = Launch(sparse_attend.attend_sample, pointers, constants, {"scale": "fp32"}, ("width",))
     compiled = fits(capability, launch)
     assert "ld.global.v" in compiled.ptx or "ld.global.L1::evict_last.v" in compiled.ptx, "rows not read in vectors"
+
+
+@pytest.mark.parametrize(("dtype", "d", "bits"), [(BF16, 128, 4), (F32, 256, 1)])
+def test_quantize_keys(capability, dtype, d, bits):
+    pointers = {"p_keys": dtype, "p_center": F32, "p_rotation": F32, "p_words": I32, "p_scales": torch.int16}
+    compiled = fits(capability, Launch(quantize_keys.quantise, pointers, quantize_keys.tiling(d, bits), {}, ("n",)))
+    assert "mma" in compiled.ptx, "not on the tensor cores"
+    assert "wgmma" not in compiled.ptx or "cp.async" in compiled.ptx
+
+
+@pytest.mark.parametrize(("group", "d", "bits"), [(4, 128, 4), (7, 64, 1), (8, 256, 2)])
+def test_estimate(capability, group, d, bits):
+    words = -(-bits * d // 32)
+    pointers = {"p_words": I32, "p_scales": BF16, "p_queries": I32, "p_corrections": I32, "p_factors": F32}
+    pointers |= {"p_lengths": I32, "p_scores": F32, "p_peaks": F32, "p_sums": F32}
+    launch = Launch(estimate.estimate, pointers, estimate.tiling(group, words, bits), {}, ("stride", "H"))
+    compiled = fits(capability, launch)
+    heads = launch.constants["HEADS"]
+    assert compiled.ptx.count("dp4a") == heads * words * (8 // bits) * 4, "not four tokens a thread"
+    assert re.search(r"ld\.global\S*\.v4\.b32", compiled.ptx), "codes not read in vectors"
+
+
+def test_quantise_query(capability):
+    pointers = {"p_q": F32, "p_queries": torch.int8, "p_corrections": I32, "p_factors": F32, "p_bins": I32}
+    constants = estimate.query_tiling(80, 20, 2)
+    compiled = fits(capability, Launch(estimate.quantise_query, pointers, constants, {"scale": "fp32"}))
+    assert "fma" not in compiled.ptx, "products are not rounded before they are"
+
+
+@pytest.mark.parametrize("heads", [1, 7])
+def test_propose(capability, heads):
+    pointers = dict.fromkeys(("p_scores", "p_peaks", "p_sums", "p_proposals"), F32) | {"p_lengths": I32, "p_bins": I32}
+    fits(capability, Launch(propose.propose, pointers, propose.propose_tiling(heads), {}, ("stride",)))
+
+
+def test_try_candidates(capability):
+    pointers = dict.fromkeys(("p_proposals", "p_wanted", "p_certain", "p_rest"), F32)
+    pointers |= {"p_bins": I32, "p_lengths": I32}
+    fits(capability, Launch(propose.try_candidates, pointers, propose.try_tiling(), {}, ("stride",)))
+
+
+@pytest.mark.parametrize("priority", [False, True])
+@pytest.mark.parametrize("kernel", [draw.count_drawn, draw.write_drawn])
+def test_draw(capability, kernel, priority):
+    pointers = dict.fromkeys(("p_proposals", "p_cuts", "p_wanted", "p_certain", "p_rest", "p_log_weight"), F32)
+    pointers |= dict.fromkeys(("p_lengths", "p_step", "p_counts", "p_ids", "p_count"), I32)
+    scalars = {"seed": "i64", "floor": "fp32"}
+    fits(capability, Launch(kernel, pointers, draw.tiling() | {"PRIORITY": priority}, scalars, ("stride",)))
+
+
+def test_lift(capability):
+    pointers = dict.fromkeys(("p_proposals", "p_cuts", "p_lifted"), F32) | dict.fromkeys(("p_lengths", "p_step"), I32)
+    fits(capability, Launch(draw.lift, pointers, draw.tiling(), {"seed": "i64"}, ("stride",)))

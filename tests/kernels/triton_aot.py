@@ -19,9 +19,9 @@ SHARED_BYTES = 99 * 1024  # what one block may have on consumer cards (sm_86, sm
 SPILLED_BYTES = 256  # a thread; the compiler's last resort, worth no smaller tiles
 TYPES = {
     torch.bfloat16: "bf16", torch.float32: "fp32", torch.int8: "i8", torch.int32: "i32", torch.uint16: "u16",
-    torch.uint8: "u8",
+    torch.uint8: "u8", torch.int16: "i16",
 }  # fmt: skip
-OPTIONS = ("num_warps", "num_stages")
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 
 
 @dataclass(frozen=True)
