@@ -47,7 +47,7 @@ def tiling(d: int, bits: int) -> dict:
     """Constants of `quantise`."""
     wide = max(32, triton.next_power_of_2(d))
     own = {"BITS": bits, "STEP": contract.STEPS[bits], "TOKENS": TOKENS, "TURN": 32, "BLOCK": BLOCK_TOKENS}
-    return {"D": d, "WIDE": wide, **own, "num_warps": 4, "num_stages": 2}
+    return {"D": d, "WIDE": wide, **own, "num_warps": max(4, wide // 32), "num_stages": 2}  # sums stay in registers
 
 
 @triton.jit(do_not_specialize=["start"])
