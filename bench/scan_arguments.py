@@ -44,12 +44,12 @@ def scan_sample(data: LayerData, draw: int) -> dict[str, Any]:
         "q": (data.queries(draw).float() @ _rotation(data)).contiguous(),
         "codes": [data.codes] * s.batch,
         "wanted": torch.full((s.batch, rows), wanted),
+        "floor": torch.full((s.batch,), FLOOR * wanted),
         "step": torch.full((s.batch,), draw, dtype=torch.int32),
         "ids": torch.empty(s.batch * rows, capacity, dtype=torch.int32),
         "count": torch.zeros(s.batch * rows, dtype=torch.int32),
         "log_weight": torch.empty(s.batch * rows, capacity),
         "scale": s.head_dim**-0.5,
-        "floor": FLOOR * wanted,
         "seed": s.seed,
     }
 

@@ -6,19 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
-
 from truffle.bench.journal import Journal, Record
+from truffle.bench.task_answers import Reading, answers, read
 from truffle.bench.task_methods import Contender
-from truffle.bench.tasks.sample import Sample, Task, encoder, make
-from truffle.bench.tasks.scores import string_match_all
-from truffle.model.config import DecodeConfig, Execution
-from truffle.model.generate import DensityMeter
-from truffle.model.llama import Decoder
-from truffle.model.methods.dense import DenseLayer
+from truffle.bench.tasks.sample import Task, encoder, make
 from truffle.model.weights import LoadedModel
 
 SEED = 0
+TOGETHER = 5  # samples that decode as one batch: the weights are read once a step for all of them
 SETTINGS = (
     "op", "model", "dtype", "context", "setup", "seed", "task", "sample", "method", "asked_density", "parameters",
     "store_format",
@@ -41,18 +36,6 @@ class TaskSetting:
     setup: Literal["A", "B"]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A sample's exact reading: keys and values by layer, [Hkv, n, d], the last logits, [1, vocabulary], and what is
-    still to be read, int64."""
-
-    sample: Sample
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
-    logits: torch.Tensor
-    rest: torch.Tensor
-
-
 def require_room(tasks: list[Task], tokenizer: Any, context: int) -> None:
     """Raise ValueError where the context is too short for one of the tasks."""
     for task in tasks:
@@ -67,37 +50,46 @@ def measure_tasks(
     setting: TaskSetting,
     journal: Journal,
 ) -> Iterator[Record]:
-    """A record for each task, sample and contender, in this order: its score, density and prediction.
+    """A record for each task, sample and contender: its score, density and prediction.
 
     What the journal has is taken from there, and a sample of which it has everything is not read at all.
     """
     for task in tasks:
-        for index in range(setting.samples):
-            yield from measure_sample(model, tokenizer, task, index, contenders, setting, journal)
+        for first in range(0, setting.samples, TOGETHER):
+            samples = range(first, min(first + TOGETHER, setting.samples))
+            yield from measure_samples(model, tokenizer, task, samples, contenders, setting, journal)
 
 
-def measure_sample(
+def measure_samples(
     model: LoadedModel,
     tokenizer: Any,
     task: Task,
-    index: int,
+    samples: range,
     contenders: list[Contender],
     setting: TaskSetting,
     journal: Journal,
 ) -> Iterator[Record]:
-    """A record for each contender of one sample of a task."""
-    reading = None
+    """A record for each contender and sample of a task, contender by contender."""
+    readings: dict[int, Reading] = {}
+
+    def reading(sample: int, threads: int) -> Reading:
+        if sample not in readings:
+            made = make(task, encoder(tokenizer), setting.context, SEED, sample)
+            readings[sample] = read(model, made, setting.setup, threads)
+        return readings[sample]
+
     for contender in contenders:
-        asked = _settings(model, task, index, contender, setting)
-        record = journal.find(asked)
-        if record is None:
-            if reading is None:
-                sample = make(task, encoder(tokenizer), setting.context, SEED, index)
-                reading = read(model, sample, setting.setup, contender.config.execution.threads)
-            where = {"device": model.weights.device.type}  # told, but not what tells records apart
-            record = asked | where | answer(model, tokenizer, reading, contender.config)
-            journal.add(record)
-        yield record
+        asked = [_settings(model, task, sample, contender, setting) for sample in samples]
+        known = [journal.find(one) for one in asked]
+        absent = [sample for sample, record in zip(samples, known, strict=True) if record is None]
+        given = [reading(sample, contender.config.execution.threads) for sample in absent]
+        found = iter(answers(model, tokenizer, given, contender.config) if given else [])
+        where = {"device": model.weights.device.type}  # told, but not what tells records apart
+        for one, record in zip(asked, known, strict=True):
+            if record is None:
+                record = one | where | next(found)
+                journal.add(record)
+            yield record
 
 
 def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, setting: TaskSetting) -> Record:
@@ -108,47 +100,3 @@ def _settings(model: LoadedModel, task: Task, index: int, contender: Contender, 
         config.execution.store_format,
     )  # fmt: skip
     return dict(zip(SETTINGS, values, strict=True))
-
-
-def read(model: LoadedModel, sample: Sample, setup: str, threads: int) -> Reading:
-    """Read exactly what the setup lets be read so."""
-    given, rest = (sample.context_ids, sample.question_ids) if setup == "B" else (sample.prompt_ids, torch.tensor([]))
-    decoder = Decoder(model.shape, model.weights, DecodeConfig(execution=Execution(threads=threads)))
-    logits = decoder.prefill([given])
-    contents = [layer.contents(0) for layer in decoder.caches if isinstance(layer, DenseLayer)]
-    keys, values = ([pair[side] for pair in contents] for side in (0, 1))
-    return Reading(sample, keys, values, logits, rest)
-
-
-def answer(model: LoadedModel, tokenizer: Any, reading: Reading, config: DecodeConfig) -> Record:
-    """Go on from a reading by a method: the rest of the prompt, then the likeliest tokens.
-
-    Stops at an end token, at the task's limit, and when all answers are named, since no score can fall.
-    """
-    decoder = Decoder(model.shape, model.weights, config)
-    decoder.adopt([[keys] for keys in reading.keys], [[values] for values in reading.values])
-    decoder.observer = meter = DensityMeter()
-    logits = reading.logits
-    for token in reading.rest:
-        logits = decoder.step(token[None])
-    prediction, produced = _continued(decoder, logits, model, tokenizer, reading.sample)
-    score = string_match_all(prediction, reading.sample.answers)
-    return {"score": score, "density": meter.density, "tokens": produced, "prediction": prediction}
-
-
-def _continued(
-    decoder: Decoder, logits: torch.Tensor, model: LoadedModel, tokenizer: Any, sample: Sample
-) -> tuple[str, int]:
-    """The text of the continuation and its tokens' number."""
-    produced: list[int] = []
-    text = ""
-    while True:
-        token = logits.argmax(-1)
-        if int(token) in model.end_tokens:
-            break
-        produced.append(int(token))
-        text = tokenizer.decode(produced)
-        if len(produced) == sample.tokens_to_generate or string_match_all(text, sample.answers) == 100:
-            break
-        logits = decoder.step(token)
-    return text, len(produced)

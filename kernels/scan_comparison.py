@@ -43,16 +43,16 @@ def rows(arguments: Arguments) -> list[Row]:
         for r in range(R):
             drawing = Drawing(
                 wanted=float(arguments["wanted"][b, r]),
-                floor=arguments["floor"],
+                floor=float(arguments["floor"][b]),
                 kind=arguments["draw"],
                 seed=arguments["seed"],
                 layer=arguments["layer"],
                 step=int(arguments["step"][b]),
-                row=b * R + r,
+                row=r,
             )
             words = scanning.random_words(drawing, codes.length)
             ratio = scanning.ratios(weights[r], len(estimated) // R, drawing) if codes.length else weights[r]
-            found.append(Row(drawing.row, drawing, ratio, words, TOLERANCE + ROUNDING * float(sizes[r])))
+            found.append(Row(b * R + r, drawing, ratio, words, TOLERANCE + ROUNDING * float(sizes[r])))
     return found
 
 

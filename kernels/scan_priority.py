@@ -7,10 +7,12 @@ import torch
 ALL, NONE = 3e38, 0.0  # multipliers of proposals that take every key, and none
 
 
-def lift_least(wanted: torch.Tensor, lengths: torch.Tensor, heads: int, floor: float, cuts: torch.Tensor) -> None:
-    """Fill cuts[1], the least that a proposal counts as, for `wanted` [B, R] and `lengths` [B] of rows of `heads`."""
+def lift_least(
+    wanted: torch.Tensor, lengths: torch.Tensor, heads: int, floor: torch.Tensor, cuts: torch.Tensor
+) -> None:
+    """Fill cuts[1] [B, R], the least that proposals of rows of `heads` count as, by `lengths` [B] and `floor` [B]."""
     n, k = lengths[:, None], wanted.round()
-    cuts[1] = torch.where((k > 0) & (k < n), heads * floor / (n * k), 0.0)
+    cuts[1] = torch.where((k > 0) & (k < n), heads * floor[:, None] / (n * k), 0.0)
 
 
 def cut_at(lifted: torch.Tensor, wanted: torch.Tensor, lengths: torch.Tensor, cuts: torch.Tensor) -> None:

@@ -26,6 +26,7 @@ class Drawing:
     Attributes:
         wanted: keys to expect in the sample, without those of the floor.
         floor: keys to expect of a uniform sample that is drawn at least.
+        row: of the request.
     """
 
     wanted: float

@@ -29,18 +29,18 @@ def arguments(case: Case) -> Arguments:
     codes = [_codes(s, n, generator) for n in s["lengths"]]
     R = Hkv if s.get("per_group") else H
     wanted = torch.as_tensor(s["wanted"], dtype=torch.float32).expand(B, R).contiguous()
-    floor = s.get("floor", 0.0)
-    capacity = min(max(*s["lengths"], 1), scanning.room_for(float(wanted.max()) + floor))
+    floor = torch.as_tensor(s.get("floor", 0.0), dtype=torch.float32).expand(B).contiguous()
+    capacity = min(max(*s["lengths"], 1), scanning.room_for(float(wanted.max()) + float(floor.max())))
     return {
         "q": q,
         "codes": codes,
         "wanted": wanted,
+        "floor": floor,
         "step": torch.arange(B, dtype=torch.int32) * 7 + case.seed,
         "ids": torch.full((B * R, capacity), -1, dtype=torch.int32),
         "count": torch.full((B * R,), -1, dtype=torch.int32),
         "log_weight": torch.full((B * R, capacity), torch.nan),
         "scale": d**-0.5,
-        "floor": floor,
         "seed": (case.seed << 40) + 12345,
         "layer": case.seed % 5,
         "draw": s.get("draw", "poisson"),
@@ -71,9 +71,7 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
     for name, most in (("seed", 2**63 - 1), ("layer", 2**31 - 1)):
         found = arguments[name]
         expect(isinstance(found, int) and 0 <= found <= most, name, f"an integer of 0 to {most}", repr(found))
-    for name, least in (("scale", -math.inf), ("floor", 0.0)):
-        found = arguments[name]
-        expect(math.isfinite(found) and found >= least, name, f"a finite number from {least} on", found)
+    expect(math.isfinite(arguments["scale"]), "scale", "a finite number", arguments["scale"])
     for request, held in enumerate(codes):
         name = f"codes[{request}]"
         expect_whole_codes(held, name, arguments["q"].device)
@@ -82,14 +80,19 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
         Hkv = held.words.shape[0]
         expect(H % Hkv == 0, name, f"a key/value head count that divides H = {H}", Hkv)
         expect(R in (H, Hkv), "wanted", f"a row a query head, R = {H}, or a key/value head, R = {Hkv}", R)
-    wanted = arguments["wanted"]
-    if wanted.device.type != "cpu":  # to look at it would be to wait for it
-        return
-    low, high = (float(end) for end in wanted.aminmax()) if wanted.numel() else (0.0, 0.0)
-    expect(low >= 0 and high <= MOST_ROWS, "wanted", f"numbers of 0 to {MOST_ROWS}", (low, high))
-    longest = max((held.length for held in codes), default=0)
-    room = min(longest, scanning.room_for(high + arguments["floor"]))
-    expect(sizes["capacity"] >= room, "ids", f"room for {room} keys", sizes["capacity"])
+    if arguments["wanted"].device.type == "cpu":  # to look elsewhere would be to wait
+        _check_numbers(arguments, sizes["capacity"])
+
+
+def _check_numbers(arguments: Arguments, capacity: int) -> None:
+    wanted, floor = arguments["wanted"], arguments["floor"]
+    for name, numbers in (("wanted", wanted), ("floor", floor)):
+        low, high = (float(end) for end in numbers.aminmax()) if numbers.numel() else (0.0, 0.0)
+        expect(low >= 0 and high <= MOST_ROWS, name, f"numbers of 0 to {MOST_ROWS}", (low, high))
+    most = (wanted.double() + floor.double()[:, None]).amax(1).tolist()
+    rooms = [min(held.length, scanning.room_for(keys)) for held, keys in zip(arguments["codes"], most, strict=True)]
+    room = max(rooms, default=0)
+    expect(capacity >= room, "ids", f"room for {room} keys", capacity)
 
 
 def bytes_moved(arguments: Arguments) -> int:
@@ -109,33 +112,38 @@ CONTRACT = OpContract(
     name="scan_sample",
     formula="""est_h,i = scale * (qhat_h . level_i) * scales_i
     W_r,i = sum_h in r e_h,i / sum_j e_h,j;  e_h,i = exp(max(est_h,i - max_j est_h,j, -40))
-    p_i = max(min(1, c W_r,i), min(1, floor / n)), with c such that sum_i min(1, c W_r,i) = wanted[b, r]
+    p_i = max(min(1, c W_r,i), min(1, floor[b] / n)), with c such that sum_i min(1, c W_r,i) = wanted[b, r]
     i is in the sample where p_i = 1 or x_i < floor(2^31 p_i);  log_weight = ln p_i
 
     Poisson sampling by a proposal that a scan of quantised keys estimates; the sample's weights are exact whatever the
-    estimates are worth (Horvitz-Thompson), as inclusions are independent of everything but p. A row r is a
+    estimates are worth (Horvitz-Thompson), as inclusions are independent of everything but p. A row r of a request is a
     query head (R = H), or a key/value head and its group (R = Hkv), whose heads then share one sample. Keys that a row
-    wants `n` or more of are all taken, with p = 1; `wanted` of 0 leaves the floor. ids[b*R + r, :count] ascend and name
-    tokens of the codes; the rest of a row is undefined. Rows are made for the whole sample with probability 1 - 1e-12
-    (room_for); what they cannot hold is left out. `q` is rotated as the keys were: q @ rotation.
+    wants `n` or more of are all taken, with p = 1; `wanted` of 0 leaves the floor, a uniform sample of floor[b] keys in
+    the mean. ids[b*R + r, :count] ascend and name tokens of the codes; the rest of a row is undefined. Rows are made
+    for the whole sample with probability 1 - 1e-12 (room_for); what they cannot hold is left out. `q` is rotated as
+    the keys were: q @ rotation.
 
     qhat_h,j = (a/127) rint(q_h,j * (127/a)), a = max_j |q_h,j|, in float32: every implementation multiplies the same
     whole numbers. A query of zeros, or with NaN or an element above 1e15, has qhat = 0: keys are then drawn uniformly.
 
     x_i is the upper 31 bits of word i / 16 % 4 of Philox-4x32-10 with the key (seed mod 2^32, seed / 2^32) and the
-    counter (i / 64 * 16 + i % 16, b*R + r, step[b], layer), quotients rounded down: 16 neighbours in a block of 64 are
-    the same word of neighbouring counters. `step` tells the calls of a request and layer apart.
+    counter (i / 64 * 16 + i % 16, r, step[b], layer), quotients rounded down: 16 neighbours in a block of 64 are the
+    same word of neighbouring counters. `step` tells the calls of a request and layer apart. b is no part of it: a
+    request draws in any batch, and in any place there, what it draws alone. Requests whose steps are equal thus share
+    random numbers: their samples are correlated, and those of equal prompts equal; each by itself is as the formula has
+    it.
 
     c, and so every p_i < 1, is right within a relative 1e-3 where float32 can tell the scores (sums are in any order).
     Newton's c' = (wanted - #{c W >= 1}) / sum_{c W < 1} W from c = 0 climbs to it and arrives in a few steps.
 
     `draw` "priority" (Duffield, Lund, Thorup 2007) has a fixed size as a check: with k = rint(wanted), g the heads of a
-    row, W' = max(W, floor g / (n k)), u = (x + 0.5) / 2^31 and t the (k+1)-th largest W'/u, keys with W'/u > t are
+    row, W' = max(W, floor[b] g / (n k)), u = (x + 0.5) / 2^31 and t the (k+1)-th largest W'/u, keys with W'/u > t are
     taken, with p = min(1, W'/t).
     """,
     tensors={
         "q": TensorSpec("B H d", ("float32",)),
         "wanted": TensorSpec("B R", ("float32",)),
+        "floor": TensorSpec("B", ("float32",)),
         "step": TensorSpec("B", ("int32",)),
         "ids": TensorSpec("B*R capacity", ("int32",), output=True),
         "count": TensorSpec("B*R", ("int32",), output=True),
@@ -170,8 +178,10 @@ CONTRACT = OpContract(
         _case("special", 21, [300, 0], 25.0, special=True, floor=3.0),
         _case("overflowing", 22, [70], 9.0, H=2, query_scale=1e14, key_scale=1e13),
         _case("rows_differ", 23, [400, 90], [[3.0, 300.0], [0.0, 90.0]], per_group=True),
+        _case("floors_differ", 27, [400, 90, 0, 400, 33], 12.0, floor=[0.0, 45.0, 3.0, 390.5, 33.0]),
         _case("long", 26, [140_000, 5], 300.0, H=1, Hkv=1, d=18, bits=1, floor=9.0),
         _case("priority", 24, [1000, 40], 50.0, floor=5.0, draw="priority", per_group=True),
+        _case("priority_floors", 28, [300, 300, 40], 20.0, floor=[0.0, 90.0, 5.0], draw="priority"),
         _case("priority_none", 25, [70, 0], 0.0, H=2, draw="priority"),
     ),
 )

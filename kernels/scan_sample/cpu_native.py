@@ -18,13 +18,13 @@ def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
     wanted: torch.Tensor,
+    floor: torch.Tensor,
     step: torch.Tensor,
     ids: torch.Tensor,
     count: torch.Tensor,
     log_weight: torch.Tensor,
     *,
     scale: float,
-    floor: float = 0.0,
     seed: int = 0,
     layer: int = 0,
     draw: str = "poisson",
@@ -33,8 +33,8 @@ def scan_sample(
     pinning: str = "none",
 ) -> None:
     handles = [native_codes(held) for held in codes]
-    how = (scale, floor, seed, layer, draw == "priority", threads, resolve(isa), pinning)
-    native.scan_sample(q, handles, wanted, step, ids, count, log_weight, *how)
+    how = (scale, seed, layer, draw == "priority", threads, resolve(isa), pinning)
+    native.scan_sample(q, handles, wanted, floor, step, ids, count, log_weight, *how)
 
 
 def native_codes(codes: Codes) -> native.Codes:

@@ -29,13 +29,13 @@ def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
     wanted: torch.Tensor,
+    floor: torch.Tensor,
     step: torch.Tensor,
     ids: torch.Tensor,
     count: torch.Tensor,
     log_weight: torch.Tensor,
     *,
     scale: float,
-    floor: float = 0.0,
     seed: int = 0,
     layer: int = 0,
     draw: str = "poisson",
@@ -51,7 +51,7 @@ def scan_sample(
     outputs = ids.numpy(), count.numpy(), log_weight.numpy()
     with launching(threads):
         _estimate(held, factors, described, bits, R, weights)
-        _draw(weights, described, wanted.numpy(), step.numpy(), F(floor), key, layer, PRIORITY[draw], *outputs)
+        _draw(weights, described, wanted.numpy(), floor.numpy(), step.numpy(), key, layer, PRIORITY[draw], *outputs)
 
 
 def _described(codes: Codes) -> tuple[int, ...]:
@@ -140,17 +140,17 @@ def _weigh(scores, n):
 
 
 @njit(parallel=True, nogil=True, cache=True)
-def _draw(weights, described, wanted, step, floor, key, layer, priority, ids, count, log_weight):
+def _draw(weights, described, wanted, floor, step, key, layer, priority, ids, count, log_weight):
     (B, R), H = wanted.shape, weights.shape[1]
     for row in prange(B * R):
         b, r = row // R, row % R
         n, heads = described[b, 2], H // R
-        counter = np.array([row, step[b], layer], np.int64).astype(np.uint32)
+        counter = np.array([r, step[b], layer], np.int64).astype(np.uint32)
         mine = weights[b, r * heads]
         if priority:
-            cut = _priority_cut(mine, n, heads, wanted[b, r], floor, key, counter)
+            cut = _priority_cut(mine, n, heads, wanted[b, r], floor[b], key, counter)
         else:
-            cut = _poisson_cut(mine, n, heads, wanted[b, r], floor)
+            cut = _poisson_cut(mine, n, heads, wanted[b, r], floor[b])
         count[row] = _drawn(mine, n, cut, priority, key, counter, ids[row], log_weight[row])
 
 

@@ -24,13 +24,13 @@ def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
     wanted: torch.Tensor,
+    floor: torch.Tensor,
     step: torch.Tensor,
     ids: torch.Tensor,
     count: torch.Tensor,
     log_weight: torch.Tensor,
     *,
     scale: float,
-    floor: float = 0.0,
     seed: int = 0,
     layer: int = 0,
     draw: str = "poisson",
@@ -54,7 +54,7 @@ def scan_sample(
         else:
             tried = s.proposals, s.bins, wanted, s.lengths, s.certain, s.rest, stride
             launch(module, "try_candidates", grid, THREADS, *tried)
-        found = wanted, s.certain, s.rest, s.counts, np.float32(floor)
+        found = wanted, floor, s.certain, s.rest, s.counts
         launch(module, "count_drawn", grid, THREADS, *drawn, *found, *random)
         outputs = ids, log_weight, count, *random, ids.shape[1]
         launch(module, "write_drawn", grid, THREADS, *drawn, s.counts, *outputs)

@@ -23,13 +23,13 @@ def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
     wanted: torch.Tensor,
+    floor: torch.Tensor,
     step: torch.Tensor,
     ids: torch.Tensor,
     count: torch.Tensor,
     log_weight: torch.Tensor,
     *,
     scale: float,
-    floor: float = 0.0,
     seed: int = 0,
     layer: int = 0,
     draw: str = "poisson",
@@ -52,7 +52,7 @@ def scan_sample(
         else:
             try_candidates[grid](s.proposals, s.bins, wanted, s.lengths, s.certain, s.rest, stride, **try_tiling())
         drawn = s.proposals, s.cuts, s.lengths, step
-        found = wanted, s.certain, s.rest, s.counts, floor
+        found = wanted, floor, s.certain, s.rest, s.counts
         drawing.count_drawn[grid](*drawn, *found, *stream, PRIORITY=priority, **options)
         outputs = ids, log_weight, count, *stream, ids.shape[1]
         drawing.write_drawn[grid](*drawn, s.counts, *outputs, PRIORITY=priority, **options)

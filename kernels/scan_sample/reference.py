@@ -15,13 +15,13 @@ def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
     wanted: torch.Tensor,
+    floor: torch.Tensor,
     step: torch.Tensor,
     ids: torch.Tensor,
     count: torch.Tensor,
     log_weight: torch.Tensor,
     *,
     scale: float,
-    floor: float = 0.0,
     seed: int = 0,
     layer: int = 0,
     draw: str = "poisson",
@@ -34,7 +34,7 @@ def scan_sample(
         weights = scanning.proposals(scanning.estimates(q[b], held, scale), R)
         for r in range(R):
             row = b * R + r
-            drawing = Drawing(float(wanted[b, r]), floor, draw, seed, layer, int(step[b]), row)
+            drawing = Drawing(float(wanted[b, r]), float(floor[b]), draw, seed, layer, int(step[b]), r)
             chosen, log_p = _drawn(weights[r], q.shape[1] // R, drawing)
             kept = min(len(chosen), ids.shape[1])
             ids[row, :kept], log_weight[row, :kept], count[row] = chosen[:kept], log_p[:kept], kept

@@ -64,10 +64,10 @@ __device__ int parts_of(int n) { return (n + part_tokens(n) - 1) / part_tokens(n
 
 // The row, and the tokens of it, of blocks in a grid of [parts, R, B].
 struct Part {
-    int b, n, first, last;
+    int b, r, n, first, last;
     long long row, rows;
-    __device__ explicit Part(const int *lengths) : b(blockIdx.z), n(lengths[blockIdx.z]) {
-        row = blockIdx.z * gridDim.y + blockIdx.y, rows = (long long)gridDim.y * gridDim.z;
+    __device__ explicit Part(const int *lengths) : b(blockIdx.z), r(blockIdx.y), n(lengths[blockIdx.z]) {
+        row = b * (long long)gridDim.y + r, rows = (long long)gridDim.y * gridDim.z;
         first = blockIdx.x * part_tokens(n), last = min(first + part_tokens(n), n);
     }
 };
@@ -319,7 +319,7 @@ __device__ u64 drawn(const float *proposals, const Cut &cut, const Stream &strea
 }
 
 __device__ Stream stream_of(const Part &part, const int *step, u64 seed, int layer) {
-    return {{u32(seed), u32(seed >> 32)}, u32(part.row), u32(step[part.b]), u32(layer)};
+    return {{u32(seed), u32(seed >> 32)}, u32(part.r), u32(step[part.b]), u32(layer)};
 }
 
 __device__ Cut cut_of(const Part &part, const float *cuts) {
@@ -329,7 +329,7 @@ __device__ Cut cut_of(const Part &part, const float *cuts) {
 // counts [B, R, MOST_PARTS]; cuts [3, B, R] are settled here, but for those of a priority sample.
 extern "C" __global__ void __launch_bounds__(THREADS)
     count_drawn(const float *proposals, float *cuts, const int *lengths, const int *step, const float *wanted,
-                const float *certain, const float *rest, int *counts, float floor, u64 seed, int layer, int stride) {
+                const float *floor, const float *certain, const float *rest, int *counts, u64 seed, int layer, int stride) {
     const Part part(lengths);
     const Stream stream = stream_of(part, step, seed, layer);
     Cut cut;
@@ -338,7 +338,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     } else {
         const long long at = part.row * MOST_PARTS * CANDIDATES;
         cut.multiplier = multiplier(certain + at, rest + at, wanted[part.row], part.n);
-        cut.least = part.n ? fminf(1.0f, floor / part.n) : 0.0f, cut.threshold = 0.0f;
+        cut.least = part.n ? fminf(1.0f, floor[part.b] / part.n) : 0.0f, cut.threshold = 0.0f;
         if (blockIdx.x == 0 && threadIdx.x == 0)
             cuts[part.row] = cut.multiplier, cuts[part.rows + part.row] = cut.least;
     }

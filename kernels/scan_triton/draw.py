@@ -18,10 +18,10 @@ def tiling() -> dict:
 
 
 @triton.jit
-def random_bits(first, row, step, layer, seed, TILE: tl.constexpr):
+def random_bits(first, r, step, layer, seed, TILE: tl.constexpr):
     """31 random bits for each of TILE tokens from `first` on, a multiple of 64: Philox-4x32-10, int32."""
     o_counter = first // 4 + tl.arange(0, TILE // 4)
-    b_0, b_1, b_2, b_3 = tl.philox(seed, o_counter, row.to(tl.int32), step, layer)
+    b_0, b_1, b_2, b_3 = tl.philox(seed, o_counter, r, step, layer)
     b_even, b_odd = tl.join(b_0, b_2), tl.join(b_1, b_3)
     b_word = tl.reshape(tl.join(b_even, b_odd), [TILE // 64, 16, 2, 2])  # of words 2 q + p at [q, p]
     return tl.reshape(tl.permute(b_word, (0, 2, 3, 1)) >> 1, [TILE]).to(tl.int32)
@@ -35,12 +35,12 @@ def uniform(b_bits):
 
 @triton.jit
 def drawn(
-    p_proposal, cut, least, threshold, n, first, row, step, layer, seed, PRIORITY: tl.constexpr, TILE: tl.constexpr
+    p_proposal, cut, least, threshold, n, first, r, step, layer, seed, PRIORITY: tl.constexpr, TILE: tl.constexpr
 ):
     """Ratios of TILE tokens from `first` on, and which of them are drawn."""
     o_tile = tl.arange(0, TILE)
     b_proposal = tl.load(p_proposal + first + o_tile)
-    b_bits = random_bits(first, row, step, layer, seed, TILE)
+    b_bits = random_bits(first, r, step, layer, seed, TILE)
     if PRIORITY:
         b_lifted = tl.maximum(b_proposal, least)
         b_ratio, b_in = b_lifted * cut, b_lifted / uniform(b_bits) > threshold
@@ -63,13 +63,13 @@ def lift(
     stride,
     TILE: tl.constexpr,
 ):
-    part, b, R = tl.program_id(0), tl.program_id(2), tl.num_programs(1)
-    row, rows = (b * R + tl.program_id(1)).to(tl.int64), R * tl.num_programs(2)
+    part, r, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row, rows = (b * tl.num_programs(1) + r).to(tl.int64), tl.num_programs(1) * tl.num_programs(2)
     n, step, least = tl.load(p_lengths + b), tl.load(p_step + b), tl.load(p_cuts + rows + row)
     o_tile, start = tl.arange(0, TILE), part * part_tokens(n)
     for first in range(start, tl.minimum(start + part_tokens(n), n), TILE):
         b_lifted = tl.maximum(tl.load(p_proposals + row * stride + first + o_tile), least)
-        b_lifted /= uniform(random_bits(first, row, step, layer, seed, TILE))
+        b_lifted /= uniform(random_bits(first, r, step, layer, seed, TILE))
         tl.store(p_lifted + row * stride + first + o_tile, b_lifted)
 
 
@@ -80,31 +80,31 @@ def count_drawn(
     p_lengths,  # [B]
     p_step,  # [B]
     p_wanted,  # [B, R]
+    p_floor,  # [B]
     p_certain,  # [B, R, MOST_PARTS, CANDIDATES]
     p_rest,  # [B, R, MOST_PARTS, CANDIDATES]
     p_counts,  # [B, R, MOST_PARTS]
-    floor,
     seed,
     layer,
     stride,
     PRIORITY: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    part, b, R = tl.program_id(0), tl.program_id(2), tl.num_programs(1)
-    row, rows = (b * R + tl.program_id(1)).to(tl.int64), R * tl.num_programs(2)
+    part, r, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row, rows = (b * tl.num_programs(1) + r).to(tl.int64), tl.num_programs(1) * tl.num_programs(2)
     n, step = tl.load(p_lengths + b), tl.load(p_step + b)
     if PRIORITY:
         cut, least, threshold = tl.load(p_cuts + row), tl.load(p_cuts + rows + row), tl.load(p_cuts + 2 * rows + row)
     else:
         o_found = row * MOST_PARTS * CANDIDATES
         cut, threshold = multiplier(p_certain + o_found, p_rest + o_found, tl.load(p_wanted + row), n), 0.0
-        least = tl.minimum(tl.where(n > 0, floor / n, 0.0), 1.0)
+        least = tl.minimum(tl.where(n > 0, tl.load(p_floor + b) / n, 0.0), 1.0)
         if part == 0:
             tl.store(p_cuts + row, cut)
             tl.store(p_cuts + rows + row, least)
     start, count, p_proposal = part * part_tokens(n), 0, p_proposals + row * stride
     for first in range(start, tl.minimum(start + part_tokens(n), n), TILE):
-        _, b_in = drawn(p_proposal, cut, least, threshold, n, first, row, step, layer, seed, PRIORITY, TILE)
+        _, b_in = drawn(p_proposal, cut, least, threshold, n, first, r, step, layer, seed, PRIORITY, TILE)
         count += tl.sum(b_in.to(tl.int32), 0)
     tl.store(p_counts + row * MOST_PARTS + part, count)
 
@@ -126,8 +126,8 @@ def write_drawn(
     PRIORITY: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    part, b, R = tl.program_id(0), tl.program_id(2), tl.num_programs(1)
-    row, rows = (b * R + tl.program_id(1)).to(tl.int64), R * tl.num_programs(2)
+    part, r, b = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row, rows = (b * tl.num_programs(1) + r).to(tl.int64), tl.num_programs(1) * tl.num_programs(2)
     n, step = tl.load(p_lengths + b), tl.load(p_step + b)
     o_tile, o_part = tl.arange(0, TILE), tl.arange(0, MOST_PARTS)
     b_count = tl.load(p_counts + row * MOST_PARTS + o_part, mask=o_part < parts_of(n), other=0)
@@ -138,7 +138,7 @@ def write_drawn(
     threshold = tl.load(p_cuts + 2 * rows + row) if PRIORITY else 0.0
     start, p_proposal = part * part_tokens(n), p_proposals + row * stride
     for first in range(start, tl.minimum(start + part_tokens(n), n), TILE):
-        b_ratio, b_in = drawn(p_proposal, cut, least, threshold, n, first, row, step, layer, seed, PRIORITY, TILE)
+        b_ratio, b_in = drawn(p_proposal, cut, least, threshold, n, first, r, step, layer, seed, PRIORITY, TILE)
         b_place = place + tl.cumsum(b_in.to(tl.int32), 0) - 1
         m_kept = b_in & (b_place < capacity)
         tl.store(p_ids + row * capacity + b_place, first + o_tile, mask=m_kept)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -19,8 +20,8 @@ from truffle.model.scan_parameters import ScanParameters
 class ScanSelector:
     """Codes of one layer's stored keys, a request's each, and the mean key that they are centred by.
 
-    New keys are quantised where they are, and go behind the codes there are. Requests are scanned one by one: random
-    numbers and floor of a call are those of its rows, and a request is to draw in any batch what it draws alone.
+    New keys are quantised where they are, and go behind the codes there are. A request draws in any batch what it draws
+    alone.
     """
 
     def __init__(self, parameters: ScanParameters, layer: int, head_dim: int, ops: Operations) -> None:
@@ -28,6 +29,7 @@ class ScanSelector:
         self._rotation = torch.from_numpy(rotation(head_dim, parameters.seed, layer).copy())
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
         self.codes: dict[int, Codes] = {}
+        self._expected: dict[range, tuple[torch.Tensor, torch.Tensor, float]] = {}
 
     def add(self, request: int, keys: torch.Tensor) -> Callable[[], None]:
         if request not in self._centers:
@@ -59,6 +61,7 @@ class ScanSelector:
         for source, target in ((made.words, longer.words), (made.scales, longer.scales)):
             self._put(source, target, held.length, made.length)
         self.codes[request] = longer
+        self._expected.clear()
 
     def _put(self, source: torch.Tensor, target: torch.Tensor, start: int, count: int) -> None:
         """Carry home the `count` tokens of a source, to be those from `start` on of a target; tokens are last axes."""
@@ -86,64 +89,54 @@ class ScanSelector:
         self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached
     ) -> tuple[Callable[[], None], Selection]:
         b, heads, home = len(requests), question.shape[1], question.device
-        scanned = [self.codes.get(request) for request in requests]
-        rows = heads if self._p.per == "head" else next(codes for codes in scanned if codes).words.shape[0]
-        expected = [self._expected(codes.length if codes else 0) for codes in scanned]
-        room = min(capacity, max(room_for(sum(keys)) for keys in expected))
+        codes = self._codes_of(requests)
+        rows = heads if self._p.per == "head" else len(codes[0].words)
+        wanted, floor, most = self._expected_of(requests, codes, rows, home)
+        room = min(capacity, room_for(most))
         found = Selection(
             ids=torch.empty(b * rows, room, dtype=torch.int32, device=home),
-            count=torch.zeros(b * rows, dtype=torch.int32, device=home),
+            count=torch.empty(b * rows, dtype=torch.int32, device=home),
             log_weight=torch.empty(b * rows, room, device=home),
         )
         step = torch.zeros(b, dtype=torch.int32, device=home)
-        scans = [
-            self._scan(place, codes, keys, question, found, step)
-            for place, (codes, keys) in enumerate(zip(scanned, expected, strict=True))
-            if codes
-        ]
+        scan = self._ops.repeated(
+            "scan_sample", question, codes, wanted, floor, step, found.ids, found.count, found.log_weight,
+            scale=self._head_dim**-0.5, seed=self._p.seed, layer=self._layer,
+        )  # fmt: skip
 
         def find() -> None:
             step.copy_(cached())
-            for scan in scans:
-                scan()
+            scan()
             count.view(b, rows, -1).copy_(found.count.view(b, rows, 1))
 
         return find, found
 
-    def _expected(self, n: int) -> tuple[float, float]:
-        """As the parameters have it, the proposal's in float32, as it is told."""
-        wanted, floor = self._p.expected(n)
-        return float(torch.tensor(wanted, dtype=torch.float32)), floor
+    def _codes_of(self, requests: range) -> list[Codes]:
+        """Those of each request, of no length where nothing is stored yet."""
+        empty = replace(next(self.codes[request] for request in requests if request in self.codes), length=0)
+        return [self.codes.get(request, empty) for request in requests]
 
-    def _scan(
-        self,
-        place: int,
-        codes: Codes,
-        expected: tuple[float, float],
-        question: torch.Tensor,
-        found: Selection,
-        step: torch.Tensor,
-    ) -> Callable[[], None]:
-        """A call that draws for the request at `place` of the question."""
-        wanted, floor = expected
-        rows = len(found.count) // len(question)
-        one, own = slice(place, place + 1), slice(place * rows, (place + 1) * rows)
-        assert found.log_weight is not None
-        return self._ops.repeated(
-            "scan_sample", question[one], [codes], torch.full((1, rows), wanted, device=question.device), step[one],
-            found.ids[own], found.count[own], found.log_weight[own],
-            scale=self._head_dim**-0.5, floor=floor, seed=self._p.seed, layer=self._layer,
-        )  # fmt: skip
+    def _expected_of(
+        self, requests: range, codes: list[Codes], rows: int, home: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """`wanted` [b, rows] and `floor` [b] of scan_sample, and the most keys that a request expects; made once for
+        the codes there are, as a step that is being captured can bring no numbers from the host."""
+        if requests not in self._expected:
+            keys = torch.tensor([self._p.expected(held.length) for held in codes], dtype=torch.float32)
+            wanted, floor = keys[:, :1].repeat(1, rows), keys[:, 1].contiguous()
+            self._expected[requests] = wanted.to(home), floor.to(home), float(keys.double().sum(1).max())
+        return self._expected[requests]
 
     def twin(self) -> ScanSelector:
         other = copy.copy(self)
-        other._centers, other.codes = dict(self._centers), dict(self.codes)
+        other._centers, other.codes, other._expected = dict(self._centers), dict(self.codes), {}
         return other
 
     def keep(self, requests: list[int]) -> None:
         kept = [request for request in requests if request in self._centers]
         self._centers = {requests.index(request): self._centers[request] for request in kept}
         self.codes = {requests.index(request): self.codes[request] for request in kept}
+        self._expected.clear()
 
     @property
     def memory_bytes(self) -> int:

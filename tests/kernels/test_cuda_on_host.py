@@ -13,7 +13,7 @@ from truffle.kernels import cupy_support, registry
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 CASES = {
     "quantize_keys": ("ragged", "bf16", "special_one_bit"),
-    "scan_sample": ("per_head", "groups_of_7", "special", "long", "priority"),
+    "scan_sample": ("per_head", "groups_of_7", "special", "floors_differ", "long", "priority_floors"),
 }
 
 

@@ -131,6 +131,22 @@ def test_every_implementation_and_thread_count_draws_the_same(name, lengths):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("draw", ["poisson", "priority"])
+def test_a_request_draws_in_a_batch_what_it_draws_alone(name, draw):
+    whole = run(name, case_of(lengths=[1100, 0, 90, 300], floor=[3.0, 8.0, 0.0, 20.0], draw=draw))
+    R, per_request = whole["wanted"].shape[1], ("q", "codes", "wanted", "floor", "step")
+    for b in range(4):
+        own = {name: whole[name][b : b + 1] for name in per_request}
+        rows = {name: whole[name][b * R : (b + 1) * R] for name in ("ids", "count", "log_weight")}
+        alone = whole | own | {name: torch.full_like(want, -1) for name, want in rows.items()}
+        registry.get("scan_sample", name)(**alone)
+        assert torch.equal(alone["count"], rows["count"])
+        for row, count in enumerate(rows["count"].tolist()):
+            for output in ("ids", "log_weight"):
+                assert torch.equal(alone[output][row, :count], rows[output][row, :count])
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_rows_cannot_hold_is_left_out(name):
     whole = run(name, case_of(wanted=100.0))
     kept = int(whole["count"].min()) - 7
@@ -170,7 +186,12 @@ CHANGES = {
     "seed": (lambda a: {"seed": -1}, "seed: expected an integer of 0 to"),
     "layer": (lambda a: {"layer": 2**31}, "layer: expected an integer of 0 to"),
     "scale": (lambda a: {"scale": float("inf")}, "scale: expected a finite number"),
-    "floor": (lambda a: {"floor": -1.0}, "floor: expected a finite number from 0.0 on"),
+    "negative floor": (lambda a: {"floor": a["floor"] - 1}, "floor: expected numbers of 0"),
+    "no floor": (lambda a: {"floor": a["floor"] * torch.nan}, "floor: expected numbers of 0"),
+    "infinite floor": (lambda a: {"floor": a["floor"] + torch.inf}, "floor: expected numbers of 0"),
+    "high floor": (lambda a: {"floor": a["floor"] + 140}, "ids: expected room for 150 keys"),
+    "one floor": (lambda a: {"floor": 1.0}, "floor: expected"),
+    "a floor a row": (lambda a: {"floor": a["wanted"][0]}, "expected"),
 }
 
 
@@ -186,16 +207,15 @@ def test_refusals(name, what):
 @st.composite
 def drawn_cases(draw: st.DrawFn) -> tuple[Case, int]:
     Hkv, G = draw(st.sampled_from((1, 2))), draw(st.sampled_from((1, 2, 3, 4, 5, 6)))
+    lengths = draw(st.lists(st.sampled_from((0, 1, 31, 63, 64, 65, 200, 1023, 1024, 1100)), min_size=1, max_size=3))
     sizes = {
-        "lengths": draw(
-            st.lists(st.sampled_from((0, 1, 31, 63, 64, 65, 200, 1023, 1024, 1100)), min_size=1, max_size=3)
-        ),
+        "lengths": lengths,
         "Hkv": Hkv,
         "H": Hkv * G,
         "d": draw(st.sampled_from((2, 18, 32, 34, 64, 80))),
         "bits": draw(st.sampled_from((1, 2, 4))),
         "wanted": draw(st.sampled_from((0.0, 0.3, 5.0, 31.0, 64.0, 1e6))),
-        "floor": draw(st.sampled_from((0.0, 1.0, 40.0))),
+        "floor": [draw(st.sampled_from((0.0, 1.0, 40.0))) for _ in lengths],
         "per_group": draw(st.booleans()),
         "draw": draw(st.sampled_from(("poisson", "priority"))),
         "query_scale": draw(st.sampled_from((0.0, 1.0, 5.0, 1e3, 1e20))),

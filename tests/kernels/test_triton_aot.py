@@ -176,10 +176,12 @@ def test_try_candidates(capability):
 @pytest.mark.parametrize("priority", [False, True])
 @pytest.mark.parametrize("kernel", [draw.count_drawn, draw.write_drawn])
 def test_draw(capability, kernel, priority):
-    pointers = dict.fromkeys(("p_proposals", "p_cuts", "p_wanted", "p_certain", "p_rest", "p_log_weight"), F32)
+    pointers = dict.fromkeys(
+        ("p_proposals", "p_cuts", "p_wanted", "p_floor", "p_certain", "p_rest", "p_log_weight"), F32
+    )
     pointers |= dict.fromkeys(("p_lengths", "p_step", "p_counts", "p_ids", "p_count"), I32)
-    scalars = {"seed": "i64", "floor": "fp32"}
-    fits(capability, Launch(kernel, pointers, draw.tiling() | {"PRIORITY": priority}, scalars, ("stride",)))
+    constants = draw.tiling() | {"PRIORITY": priority}
+    fits(capability, Launch(kernel, pointers, constants, {"seed": "i64"}, ("stride",)))
 
 
 def test_lift(capability):

@@ -20,7 +20,15 @@ from tests.model.test_pipeline import executed, tokens
 from tests.model.tiny import SHAPE
 from truffle.kernels import registry
 from truffle.kernels.checks import ArgumentError
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, Probing, StreamingParameters, one_line
+from truffle.model.config import (
+    DecodeConfig,
+    DenseParameters,
+    LshParameters,
+    Probing,
+    ScanParameters,
+    StreamingParameters,
+    one_line,
+)
 from truffle.model.llama import Decoder
 from truffle.model.methods.layers import layer_caches
 from truffle.model.methods.resident import ResidentLayer
@@ -28,8 +36,10 @@ from truffle.model.operations import DEVICE_OPS, Operations
 from truffle.model.weights import random_weights
 
 THERE = {"retrieve": "gpu_triton", "sparse_attend": "gpu_triton"}
+SCANNED_THERE = {"scan_sample": "gpu_triton", "sparse_attend": "gpu_triton"}
 TINY = SHAPE.model_copy(update={"layers": 2, "heads": 3, "kv_heads": 1})
 LSH = LshParameters(K=3, L=4, sink=2, window=4, dense_layers=(0,), seal_tokens=8)
+SCAN = ScanParameters(budget=0.5, sink=2, window=4, dense_layers=(0,), seal_tokens=8)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 only_interpreted = pytest.mark.skipif(not INTERPRETED, reason="runs interpreted, in a process of its own")
 
@@ -70,12 +80,14 @@ def life(decoder: Decoder):
         (LSH, {"micro_batches": 2, "store_format": "int8"}),
         (LSH.model_copy(update={"probing": Probing.named("ball 1"), "L": 1, "min_hits": 1}), {}),
         (LSH.model_copy(update={"family": "cross_polytope", "coordinates": 2}), {}),
+        (SCAN, {"micro_batches": 2}),
     ],
-    ids=["one lane", "two lanes of int8", "ball", "cross-polytope"],
+    ids=["one lane", "two lanes of int8", "ball", "cross-polytope", "scan"],
 )
 def test_here_the_same_keys_and_logits_as_on_the_host(parameters, execution):
     weights = random_weights(TINY, seed=3)
-    there = Decoder(TINY, weights, config(parameters, **execution))
+    implementations = SCANNED_THERE if parameters is SCAN else THERE
+    there = Decoder(TINY, weights, config(parameters, implementations, **execution))
     host = Decoder(TINY, weights, config(parameters, {}, **execution))
     assert [type(cache) for cache in there.caches[1:]] == [ResidentLayer]
     sampled = 0

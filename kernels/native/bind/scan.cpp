@@ -46,27 +46,29 @@ std::vector<CodesView> views_of(const std::vector<const Codes*>& codes, int64_t 
 }
 
 void bind_scan_sample(const Array<const float, 3>& q, const std::vector<const Codes*>& codes,
-                      const Array<const float, 2>& wanted, const Array<const int32_t, 1>& step,
-                      const Array<int32_t, 2>& ids, const Array<int32_t, 1>& count, const Array<float, 2>& log_weight,
-                      float scale, float floor, int64_t seed, int64_t layer, bool priority, int threads,
+                      const Array<const float, 2>& wanted, const Array<const float, 1>& floor,
+                      const Array<const int32_t, 1>& step, const Array<int32_t, 2>& ids,
+                      const Array<int32_t, 1>& count, const Array<float, 2>& log_weight, float scale, int64_t seed, int64_t layer, bool priority, int threads,
                       const std::string& isa, const std::string& pinning) {
     int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), R = wanted.shape(1), capacity = ids.shape(1);
     Threads team = expect_threads(threads, pinning);
     expect_shape(wanted, "wanted", {B, R});
+    expect_shape(floor, "floor", {B});
     expect_shape(step, "step", {B});
     expect_shape(ids, "ids", {B * R, capacity});
     expect_shape(count, "count", {B * R});
     expect_shape(log_weight, "log_weight", {B * R, capacity});
     expect(std::isfinite(scale), "scale", "a finite number");
-    expect(std::isfinite(floor) && floor >= 0, "floor", "a finite number from 0 on");
     expect(seed >= 0 && layer >= 0 && layer <= INT32_MAX, "seed", "numbers from 0 on");
     for (int64_t row = 0; row < B * R; ++row) {
         const float keys = wanted.data()[row];
         expect(keys >= 0 && keys <= float(INT32_MAX), "wanted", "numbers of 0 to 2147483647");
     }
+    for (int64_t b = 0; b < B; ++b)
+        expect(std::isfinite(floor.data()[b]) && floor.data()[b] >= 0, "floor", "finite numbers from 0 on");
     const std::vector<CodesView> views = views_of(codes, B, H, d, R);
-    ScanSample call{B, H, d, R, capacity, q.data(), views.data(), wanted.data(), step.data(), ids.data(), count.data(),
-                    log_weight.data(), scale, floor, uint64_t(seed), uint32_t(layer), priority};
+    ScanSample call{B, H, d, R, capacity, q.data(), views.data(), wanted.data(), floor.data(), step.data(), ids.data(),
+                    count.data(), log_weight.data(), scale, uint64_t(seed), uint32_t(layer), priority};
     Isa level = require_isa(isa);
     nb::gil_scoped_release released;
     scan_sample(call, level, team);
@@ -78,9 +80,8 @@ void define_scan(nb::module_& m) {
     m.def("quantize_keys", &bind_quantize_keys, "keys"_a.noconvert(), "center"_a.noconvert(), "rotation"_a.noconvert(),
           "words"_a.noconvert(), "scales"_a.noconvert(), "start"_a, "bits"_a, "threads"_a, "isa"_a,
           "pinning"_a = "none");
-    m.def("scan_sample", &bind_scan_sample, "q"_a.noconvert(), "codes"_a, "wanted"_a.noconvert(), "step"_a.noconvert(),
-          "ids"_a.noconvert(), "count"_a.noconvert(), "log_weight"_a.noconvert(), "scale"_a, "floor"_a, "seed"_a,
-          "layer"_a, "priority"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
+    m.def("scan_sample", &bind_scan_sample, "q"_a.noconvert(), "codes"_a, "wanted"_a.noconvert(), "floor"_a.noconvert(),
+          "step"_a.noconvert(), "ids"_a.noconvert(), "count"_a.noconvert(), "log_weight"_a.noconvert(), "scale"_a, "seed"_a, "layer"_a, "priority"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
 }
 
 }  // namespace truffle

@@ -20,11 +20,12 @@ struct ScanSample {
     const float* q;          // [B, H, d], rotated
     const CodesView* codes;  // [B]
     const float* wanted;     // [B, R]
+    const float* floor;      // [B]
     const int32_t* step;     // [B]
     int32_t* ids;            // [B*R, capacity]
     int32_t* count;          // [B*R]
     float* log_weight;       // [B*R, capacity]
-    float scale, floor;
+    float scale;
     uint64_t seed;
     uint32_t layer;
     bool priority;

@@ -110,14 +110,15 @@ void Work::combine(int64_t row) const {
 
 // Newton from below on sum min(1, c w) = wanted, which is concave and piecewise linear in c.
 void Work::settle(int64_t row) const {
-    const float wanted = call_.wanted[request_ * call_.R + kv_head_ * rows_ + row], heads = float(group_ / rows_);
+    const float wanted = call_.wanted[request_ * call_.R + kv_head_ * rows_ + row], floor = call_.floor[request_];
+    const float heads = float(group_ / rows_);
     Cut& cut = cuts_[row];
     cut = {FLT_MAX, 0.0f, 0.0f};
     if (n_ == 0) return;
     combine(row);
     if (call_.priority) {
         const int64_t k = int64_t(std::nearbyint(wanted));
-        const float least = k ? heads * call_.floor / (float(n_) * float(k)) : 0.0f;
+        const float least = k ? heads * floor / (float(n_) * float(k)) : 0.0f;
         const float threshold = k == 0 ? FLT_MAX : k < n_ ? priority_threshold(row, k, least) : 0.0f;
         if (k < n_) cut = {1.0f / threshold, least, threshold};
     } else if (wanted < float(n_)) {
@@ -128,7 +129,7 @@ void Work::settle(int64_t row) const {
             if (!(better > c * (1.0f + 1e-6f))) break;
             c = better;
         }
-        cut = {c, std::min(1.0f, call_.floor / float(n_)), 0.0f};
+        cut = {c, std::min(1.0f, floor / float(n_)), 0.0f};
     }
 }
 
@@ -142,7 +143,7 @@ float Work::priority_threshold(int64_t row, int64_t k, float least) const {
 }
 
 Stream Work::stream(int64_t row) const {
-    const uint32_t place = uint32_t(request_ * call_.R + kv_head_ * rows_ + row);
+    const uint32_t place = uint32_t(kv_head_ * rows_ + row);
     return {{uint32_t(call_.seed), uint32_t(call_.seed >> 32)}, {place, uint32_t(call_.step[request_]), call_.layer}};
 }
 

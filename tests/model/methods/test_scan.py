@@ -97,6 +97,42 @@ def test_a_request_draws_in_a_batch_what_it_draws_alone(p):
         assert torch.equal(together.decode(q, *new), torch.cat(want))
 
 
+@pytest.mark.parametrize("p", SAMPLES[2::3], ids=named)
+def test_a_request_chooses_in_a_batch_the_keys_that_it_chooses_alone(p):
+    """Also as a prompt joins, so that places and what is stored change."""
+    question = torch.randn(5, HEADS, D, generator=generator())
+    cached = torch.tensor([500, 7, 90, 500, 12], dtype=torch.int32)
+
+    def chosen(selector: ScanSelector, requests: range) -> list[tuple[list[int], list[float]]]:
+        own = slice(requests.start, requests.stop)
+        count = torch.empty(len(requests) * HEADS, dtype=torch.int32)
+        find, found = selector.choose(question[own].contiguous(), requests, count, 500, lambda: cached[own])
+        find()
+        uses = found.count.tolist()
+        assert count.tolist() == [use for use in uses for _ in range(len(count) // len(uses))]
+        assert found.log_weight is not None
+        pairs = zip(found.ids, found.log_weight, uses, strict=True)
+        return [(ids[:use].tolist(), log_p[:use].tolist()) for ids, log_p, use in pairs]
+
+    selector = ScanSelector(p, 2, D, OPS)
+    stored = {0: 430, 2: 70, 3: 300, 4: 5}  # of request 1 nothing
+    for request, n in stored.items():
+        selector.add(request, torch.randn(KV_HEADS, n, D, generator=generator(n)))()
+        together = chosen(selector, range(request + 1))
+        rows = len(together) // (request + 1)
+        for place in (place for place in stored if place <= request):
+            assert chosen(selector, range(place, place + 1)) == together[place * rows : (place + 1) * rows]
+    assert together[rows : 2 * rows] == [([], [])] * rows
+    assert all(ids for ids, _ in together[:rows] + together[2 * rows : 4 * rows])
+
+
+def test_equal_requests_of_a_batch_draw_the_same():
+    layer = filled(layer_of(SAMPLES[2]), 170, 170)
+    q, *new = token(1, generator())
+    out = layer.decode(*(x.expand(2, *x.shape[1:]).contiguous() for x in (q, *new)))
+    assert torch.equal(out[0], out[1])
+
+
 def test_a_batch_in_halves_draws_what_it_draws_whole():
     p, batch = SAMPLES[2], prompts(90, 5, 60, 31)
     found = []
