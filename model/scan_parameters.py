@@ -42,7 +42,7 @@ class ScanParameters(Frozen):
     floor: float = Field(default=0.1, ge=0, le=1, description="share of the budget that is drawn uniformly")
     epsilon: float | None = Field(default=None, gt=0, lt=1, description="relative error that is allowed")
     delta: float | None = Field(default=None, gt=0, lt=1, description="share of the steps that may exceed it")
-    check: Literal["denominator", "output"] = Field(default="denominator", description="what is held to epsilon")
+    check: Literal["denominator", "both"] = Field(default="denominator", description="what is held to epsilon")
     centred: bool = True
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
@@ -57,8 +57,8 @@ class ScanParameters(Frozen):
             raise ValueError(f"{missing}: expected one where there is {there}, got none")
         if self.epsilon is not None and self.budget == 0:
             raise ValueError("budget: expected more than nothing where there is epsilon, got 0")
-        if self.check == "output" and self.delta is not None and self.delta > MOST_DELTA_OF_VECTORS:
-            raise ValueError(f"delta: expected at most {MOST_DELTA_OF_VECTORS} where check is output, got {self.delta}")
+        if self.check == "both" and self.delta is not None and self.delta > MOST_DELTA_OF_VECTORS:
+            raise ValueError(f"delta: expected at most {MOST_DELTA_OF_VECTORS} where check is both, got {self.delta}")
         return self
 
     @property

@@ -24,7 +24,7 @@ def raise_for(view: View, chosen: Chosen, epsilon: float, delta: float, check: s
     """
     numerator, denominator = view.estimate(chosen)
     squares, most = view.weights.square(), denominator
-    if check == "output":
+    if check == "both":
         out = numerator / denominator[..., None]
         squares, most = squares * squared_distances(view.values, out), denominator * out.norm(dim=-1)
     allowed = (epsilon / deviations(delta) * most.double()).square()

@@ -78,44 +78,45 @@ class Scanned(Sealed):
         To make every p of a row m times as large, m (wanted - certain) + certain keys suffice, where `certain` keys
         have p = 1, and are all known: sum min(1, m c W) is no more than that.
         """
-        wanted, floor = torch.tensor(self._p.expected(p.shape[1]), dtype=torch.float64)[:, None].repeat(1, len(p))
+        expected = torch.tensor(self._p.expected(p.shape[1]), dtype=torch.float64)
+        wanted, floor = expected[:, None].repeat(1, len(p))
         while True:
             chosen = self._with_open(view, p)
             lacking, more = self._lacking(view, chosen, len(p))
             if not len(lacking):
                 return chosen
-            certain = (p[lacking] == 1).sum(-1).cpu()
+            certain = (p == 1).sum(-1).cpu()[lacking]
             by_keys = certain + more * (wanted[lacking] - certain)
             wanted[lacking] = by_keys.maximum(LEAST_RAISE * wanted[lacking])
             floor[lacking] *= more
-            for row in lacking.tolist():
-                p[row] = self._redrawn(view, question, row, float(wanted[row]), float(floor[row]), p)
+            p[lacking.to(p.device)] = self._redrawn(view, question, lacking, wanted, floor, p)
 
     def _lacking(self, view: View, chosen: Chosen, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows that are not enough for all their heads, and by how much to raise them, on the CPU."""
+        """Rows that are not enough for all their heads, and how much larger their p must be, on the CPU."""
         p = self._p
         assert p.epsilon is not None
         assert p.delta is not None
-        more = raise_for(view, chosen, p.epsilon, p.delta, p.check).cpu().view(rows, -1).amax(-1)
+        more = raise_for(view, chosen, p.epsilon, p.delta, p.check).cpu().reshape(rows, -1).amax(-1)
         lacking = (more > 1).nonzero()[:, 0]
         return lacking, more[lacking].clamp_min(LEAST_RAISE)
 
     def _redrawn(
-        self, view: View, question: torch.Tensor, row: int, wanted: float, floor: float, p: torch.Tensor
-    ) -> torch.Tensor:
-        """p [stored] of a row's sample of so many keys, the other rows being those of p [R, stored]."""
-        (rows, stored), home = p.shape, self._ops.home
-        asked = torch.zeros(1, rows, device=home)
-        asked[0, row] = min(wanted, stored)
-        room = min(stored, room_for(wanted + floor))
-        ids = torch.empty(rows, room, dtype=torch.int32, device=home)
-        count = torch.zeros(rows, dtype=torch.int32, device=home)
-        log_p = torch.empty(rows, room, device=home)
+        self, view: View, question: torch.Tensor, lacking: torch.Tensor, wanted: torch.Tensor, floor: torch.Tensor,
+        p: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """p [b, stored] of samples of the b rows that lack, of so many keys: one request each, as a floor is one's."""
+        b, (rows, stored), home = len(lacking), p.shape, self._ops.home
+        asked, least = torch.zeros(b, rows), floor[lacking].float()
+        asked[range(b), lacking] = wanted[lacking].float().clamp_max(stored)
+        room = min(stored, room_for(float((asked.double().amax(1) + least.double()).max())))
+        ids, log_p = (torch.empty(b * rows, room, dtype=dtype, device=home) for dtype in (torch.int32, torch.float32))
+        count, step = torch.zeros(b * rows, dtype=torch.int32, device=home), self._tokens(view).repeat(b)
         self._ops.scan_sample(
-            question, [self._selector.codes[0]], asked, self._tokens(view), ids, count, log_p,
-            scale=question.shape[-1] ** -0.5, floor=floor, seed=self._p.seed, layer=self._layer,
+            question.repeat(b, 1, 1), [self._selector.codes[0]] * b, asked.to(home), least.to(home),
+            step, ids, count, log_p, scale=question.shape[-1] ** -0.5, seed=self._p.seed, layer=self._layer,
         )  # fmt: skip
-        return _spread_out(Selection(ids, count, log_weight=log_p), stored)[row]
+        own = torch.arange(b, device=home) * rows + lacking.to(home)
+        return _spread_out(Selection(ids[own], count[own], log_weight=log_p[own]), stored)
 
     def errors(self, view: View, chosen: Chosen) -> Errors:
         """Those of independent inclusions."""
