@@ -73,11 +73,7 @@ class Scanned(Sealed):
         return _spread_out(found, stored)
 
     def _until_enough(self, view: View, question: torch.Tensor, p: torch.Tensor) -> Chosen:
-        """Rows of a first sample p [R, stored] are raised until each thinks itself enough.
-
-        To make every p of a row m times as large, m (wanted - certain) + certain keys suffice, where `certain` keys
-        have p = 1, and are all known: sum min(1, m c W) is no more than that.
-        """
+        """Rows of a first sample p [R, stored] are raised until each thinks itself enough."""
         expected = torch.tensor(self._p.expected(p.shape[1]), dtype=torch.float64)
         wanted, floor = expected[:, None].repeat(1, len(p))
         while True:
@@ -85,8 +81,7 @@ class Scanned(Sealed):
             lacking, more = self._lacking(view, chosen, len(p))
             if not len(lacking):
                 return chosen
-            certain = (p == 1).sum(-1).cpu()[lacking]
-            by_keys = certain + more * (wanted[lacking] - certain)
+            by_keys = _wanted_for(more, wanted[lacking], p.cpu()[lacking])
             wanted[lacking] = by_keys.maximum(LEAST_RAISE * wanted[lacking])
             floor[lacking] *= more
             p[lacking.to(p.device)] = self._redrawn(view, question, lacking, wanted, floor, p)
@@ -106,7 +101,7 @@ class Scanned(Sealed):
     ) -> torch.Tensor:  # fmt: skip
         """p [b, stored] of samples of the b rows that lack, of so many keys: one request each, as a floor is one's."""
         b, (rows, stored), home = len(lacking), p.shape, self._ops.home
-        asked, least = torch.zeros(b, rows), floor[lacking].float()
+        asked, least = torch.zeros(b, rows), floor[lacking].float().clamp_max(stored)
         asked[range(b), lacking] = wanted[lacking].float().clamp_max(stored)
         room = min(stored, room_for(float((asked.double().amax(1) + least.double()).max())))
         ids, log_p = (torch.empty(b * rows, room, dtype=dtype, device=home) for dtype in (torch.int32, torch.float32))
@@ -121,6 +116,17 @@ class Scanned(Sealed):
     def errors(self, view: View, chosen: Chosen) -> Errors:
         """Those of independent inclusions."""
         return of_independent(view, chosen)
+
+
+def _wanted_for(more: torch.Tensor, wanted: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Keys to want [b] where p of `wanted` ones are to be `more` [b] times as large, by a sample's p [b, stored].
+
+    Keys with p = 1 are all in the sample, and stay. That of the others, sum min(1, m p) over sum p, is what min(m, 1 /
+    p) is on average over those in the sample, each of which is there with p.
+    """
+    certain, uncertain = (p == 1).sum(-1), (p > 0) & (p < 1)
+    larger = torch.where(uncertain, (1 / p).minimum(more[:, None]), 0.0).sum(-1) / uncertain.sum(-1)
+    return certain + (wanted - certain).clamp_min(0) * larger
 
 
 def _spread_out(found: Selection, n: int) -> torch.Tensor:
