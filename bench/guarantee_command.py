@@ -11,6 +11,8 @@ from truffle.bench.op_command import numbers
 from truffle.kernels.checks import expect
 
 MADE_KEYS = 4096
+KINDS = ("isotropic", "clustered")
+PLANTED = (1, 200)  # heavy keys that an index holds to be light
 
 
 def add_guarantee_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,7 @@ def add_guarantee_arguments(parser: argparse.ArgumentParser) -> None:
         ("threads", 1, "of torch"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{meaning} (%(default)s)")
+    parser.add_argument("--method", choices=("all", "scan"), default="all", help="whose promises (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a record a row")
     parser.set_defaults(run=measure_guarantees)
 
@@ -39,9 +42,7 @@ def measure_guarantees(arguments: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from truffle.bench.guarantees.coverage import METHODS
     from truffle.bench.guarantees.shown import coverage_table, density_table, violation_table
-    from truffle.bench.guarantees.violations import CLAIMS
     from truffle.bench.records import write_records
     from truffle.bench.tables import show
     from truffle.model.weights import load
@@ -55,10 +56,10 @@ def measure_guarantees(arguments: argparse.Namespace) -> None:
     for context in a.context:
         most = model.shape.max_positions
         expect(200 + 8 * a.positions <= context <= most, "context", f"{200 + 8 * a.positions} to {most}", context)
-    total = len(a.context) * (len(CLAIMS) * len(epsilons) + len(METHODS)) + 2 * len(METHODS)
-    measured = _measured(model, a, epsilons)
     with torch.inference_mode():
-        records = list(track(measured, "claims", total, transient=True, console=Console(stderr=True)))
+        measured = _measured(model, a, epsilons)
+        shown = Console(stderr=True)
+        records = list(track(measured, "claims", _total(a, epsilons), transient=True, console=shown))
     claims = [record for record in records if record["op"] == "guarantee"]
     for table in (violation_table(claims), density_table(claims)):
         show(table)
@@ -67,24 +68,38 @@ def measure_guarantees(arguments: argparse.Namespace) -> None:
         write_records(a.json, records, a.command_line)
 
 
+def _total(a: argparse.Namespace, epsilons: list[float]) -> int:
+    from truffle.bench.guarantees.plan import plain, planted
+
+    of_all = plain(a.method)
+    of_made = len(KINDS) * len(of_all.methods) + len(PLANTED) * planted().rows(epsilons)
+    return of_made + len(a.context) * of_all.rows(epsilons)
+
+
 def _measured(model: Any, a: argparse.Namespace, epsilons: list[float]) -> Iterator[dict[str, Any]]:
-    from truffle.bench.guarantees.coverage import measure_coverage
     from truffle.bench.guarantees.made import made_positions
+    from truffle.bench.guarantees.plan import plain, planted
+    from truffle.bench.guarantees.planted import planted_positions
     from truffle.bench.guarantees.positions import positions
-    from truffle.bench.guarantees.violations import measure_claims
-    from truffle.model.config import DecodeConfig, Execution
+    from truffle.model.config import DecodeConfig, Execution, ScanParameters
     from truffle.model.operations import Operations
 
-    ops = Operations(DecodeConfig(execution=Execution(threads=a.threads)), "cpu")
-    for kind in ("isotropic", "clustered"):
-        places = made_positions(kind, MADE_KEYS, a.texts * a.positions)
-        yield from ({"op": "coverage", "keys": kind, **r} for r in measure_coverage(places, a.draws, ops))
+    ops = Operations(DecodeConfig(parameters=ScanParameters(), execution=Execution(threads=a.threads)), "cpu")
+    of_all, count = plain(a.method), a.texts * a.positions
+    for kind in KINDS:
+        places = made_positions(kind, MADE_KEYS, count)
+        yield from ({"keys": kind} | r for r in of_all.intervals(places, a.draws, ops))
+    for heavy in PLANTED:
+        places, kind = planted_positions(heavy, MADE_KEYS, count), f"{heavy} planted"
+        yield from ({"keys": kind} | r for r in planted().intervals(places, a.draws, ops))
+        given = {"model": kind, "context": MADE_KEYS, "positions": count, "keys": a.keys}
+        yield from (given | r for r in planted().promises(places, epsilons, a.keys, a.draws, ops))
     for context in a.context:
         places = list(positions(model, context, a.texts, a.positions, a.threads))
         common = {"model": a.model, "context": context, "positions": len(places), "keys": f"{a.model} {context}"}
-        yield from ({"op": "coverage", **common, **r} for r in measure_coverage(places, a.draws, ops))
+        yield from (common | r for r in of_all.intervals(places, a.draws, ops))
         given = common | {"keys": a.keys}
-        yield from ({"op": "guarantee", **given, **r} for r in measure_claims(places, epsilons, a.keys, a.draws, ops))
+        yield from (given | r for r in of_all.promises(places, epsilons, a.keys, a.draws, ops))
 
 
 def _epsilons(text: str) -> list[float]:

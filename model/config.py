@@ -175,7 +175,7 @@ class DecodeConfig(Frozen):
     @property
     def selects(self) -> bool:
         """Whether all keys are kept and chosen among by comparing, without stores and tables."""
-        slow = isinstance(self.parameters, LshParameters) and not self.parameters.has_fast_layer
+        slow = isinstance(self.parameters, LshParameters | ScanParameters) and not self.parameters.has_fast_layer
         return slow or isinstance(self.parameters, SelectingParameters)
 
     @property

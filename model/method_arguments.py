@@ -57,9 +57,15 @@ def _metavar(name: str, field: FieldInfo) -> str:
 
 
 def _help(name: str, field: FieldInfo, methods: list[str]) -> str:
-    default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    defaults = {method: _shown(METHODS[method].model_fields[name].default) for method in methods}
+    apart = len(set(defaults.values())) > 1
+    default = ", ".join(f"{method} {own}" for method, own in defaults.items()) if apart else defaults[methods[0]]
     where = "" if len(methods) > len(METHODS) // 2 else f"{', '.join(methods)}: "
     return f"{where}{field.description or _HELP[name]} ({default})"
+
+
+def _shown(default: Any) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _layers(text: str) -> list[int]:

@@ -7,7 +7,7 @@ error's covariance, where it is normal (Szekely and Bakirov 2003: one direction 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +92,15 @@ METHODS: dict[str, Draw] = {
 }
 
 
-def measure_coverage(places: Sequence[Position], draws: int, ops: Operations) -> Iterator[dict[str, Any]]:
+def measure_coverage(
+    places: Sequence[Position], draws: int, ops: Operations, methods: Mapping[str, Draw] = METHODS
+) -> Iterator[dict[str, Any]]:
     """A flat record a method: shares of `draws` redraws of the sample (of the planes, for LSH) that were covered.
 
     `output_claimed` is the root mean square of the output's estimated errors over that of the observed ones.
     """
     numbered = [(draws * number, place) for number, place in enumerate(places)]
-    for name, draw in METHODS.items():
+    for name, draw in methods.items():
         found = [_at_position(place, draw, range(first, first + draws), ops) for first, place in numbered]
         yield {"method": name, "nominal": NOMINAL, "draws": draws * sum(part["heads"] for part in found),
                **_shares("coverage", [part["covered"] for part in found]),

@@ -7,18 +7,19 @@ from typing import Any
 
 from rich.table import Table
 
+NAMED = "keys of", "tokens", "heavy set, or scan", "bound", "checked"  # what a row is of
 Records = Sequence[dict[str, Any]]
 
 
 def violation_table(records: Records) -> Table:
-    """Observed beside nominal, a row a context and claim, columns by epsilon.
+    """Observed beside nominal, a row a model, context and claim, columns by epsilon.
 
     The last three by epsilon too: of queries that asked for more than the base, of the worst head, and the share of
     draws whose output is off by more, whether that was checked or not.
     """
     epsilons = _epsilons(records)
-    table = _table("tokens", "heavy set", "bound", "checked", *(f"nominal {epsilon:g}" for epsilon in epsilons),
-                   "where asked", "worst head", "output")  # fmt: skip
+    nominal = (f"nominal {epsilon:g}" for epsilon in epsilons)
+    table = _table(*NAMED, *nominal, "where asked", "worst head", "output")
     for named, found in _by_claim(records).items():
         shares = [_interval(found[epsilon], "violations") for epsilon in epsilons]
         rest = [
@@ -33,7 +34,7 @@ def density_table(records: Records) -> Table:
     """Keys attended outside sink and window, and how many beside the heavy set a head drew: median and 95%."""
     epsilons = _epsilons(records)
     heads = (name for epsilon in epsilons for name in (f"density at {epsilon:g}", "drawn"))
-    table = _table("tokens", "heavy set", "bound", "checked", *heads)
+    table = _table(*NAMED, *heads)
     for named, found in _by_claim(records).items():
         cells = []
         for r in (found[epsilon] for epsilon in epsilons):
@@ -55,7 +56,7 @@ def coverage_table(records: Records) -> Table:
 def _by_claim(records: Records) -> dict[tuple[str, ...], dict[float, dict[str, Any]]]:
     found: dict[tuple[str, ...], dict[float, dict[str, Any]]] = {}
     for r in records:
-        named = (str(r["context"]), r["heavy"], r["bound"], r["check"])
+        named = (r["model"], str(r["context"]), r["heavy"], r["bound"], r["check"])
         found.setdefault(named, {})[r["epsilon"]] = r
     return found
 

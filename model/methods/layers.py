@@ -17,6 +17,7 @@ from truffle.model.config import (
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.choosing.collisions import Collisions
 from truffle.model.methods.choosing.methods import selector_of
+from truffle.model.methods.choosing.scan import Scanned
 from truffle.model.methods.dense import DenseLayer
 from truffle.model.methods.fused import FusedLayer
 from truffle.model.methods.lsh import LshSelector
@@ -38,8 +39,9 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     p = config.parameters
     if isinstance(p, DenseParameters) or index in p.dense_layers:
         return DenseLayer(ops)
-    if isinstance(p, LshParameters) and not p.has_fast_layer:
-        return SelectingLayer(p.sink, p.window, p.seed, index, partial(Collisions, p, index, shape.head_dim, ops))
+    if isinstance(p, LshParameters | ScanParameters) and not p.has_fast_layer:
+        sample = Collisions if isinstance(p, LshParameters) else Scanned
+        return SelectingLayer(p.sink, p.window, p.seed, index, partial(sample, p, index, shape.head_dim, ops))
     if isinstance(p, LshParameters | ScanParameters):
         selector = _table_or_scan(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from truffle.kernels.checks import expect
 from truffle.kernels.codes import BLOCK_TOKENS, Codes, words_of
 from truffle.kernels.rotation import rotation
 from truffle.kernels.scanning import room_for
@@ -25,6 +26,7 @@ class ScanSelector:
     """
 
     def __init__(self, parameters: ScanParameters, layer: int, head_dim: int, ops: Operations) -> None:
+        expect(parameters.has_fast_layer, "epsilon", "none, as exact scores are not known here", parameters.epsilon)
         self._p, self._layer, self._ops, self._head_dim = parameters, layer, ops, head_dim
         self._rotation = torch.from_numpy(rotation(head_dim, parameters.seed, layer).copy())
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,14 +17,17 @@ from truffle.bench.dense_run import run_dense
 from truffle.bench.guarantees import coverage, positions
 from truffle.bench.guarantees.intervals import clustered
 from truffle.bench.guarantees.made import made_positions
+from truffle.bench.guarantees.plan import plain, planted
+from truffle.bench.guarantees.planted import MASS, Misjudged, planted_positions, seen_keys
 from truffle.bench.guarantees.positions import repeated
+from truffle.bench.guarantees.scans import intervals, measure_scan_claims
 from truffle.bench.guarantees.shown import coverage_table, density_table, violation_table
 from truffle.bench.guarantees.violations import CLAIMS, exactly, measure_claims
 from truffle.bench.records import read_records
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, ScanParameters
 from truffle.model.operations import Operations
 
-OPS = Operations(DecodeConfig(), "cpu")
+OPS = Operations(DecodeConfig(parameters=ScanParameters()), "cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +72,61 @@ def test_claims_are_held_where_they_are_promised_and_the_tables_show_all():
     oracle = {(r["bound"], r["epsilon"]): r for r in records if r["heavy"] == "oracle" and r["check"] != "both"}
     assert oracle["clt", 0.1]["density"] > oracle["clt", 0.2]["density"]
     assert oracle["bernstein", 0.1]["density"] > oracle["clt", 0.1]["density"]
-    shown = [r | {"context": 600} for r in records]
+    shown = [r | {"context": 600, "model": "made"} for r in records]
     assert violation_table(shown).row_count == density_table(shown).row_count == len(CLAIMS)
+
+
+def test_a_scan_keeps_its_word_on_well_estimated_keys_and_is_shown_beside_vattention():
+    """Where most samples have to be raised; of 288 draws, no more than delta are off by more than epsilon."""
+    places, settings = made_positions("isotropic", 600, 4), [{"bits": 4, "per": "head"}, {"bits": 2, "check": "both"}]
+    records = list(measure_scan_claims(places, [0.1, 0.2], keys=30, draws=8, ops=OPS, settings=settings))
+    assert len(records) == 4
+    for r in records:
+        assert r["violations"] <= r["delta"]
+        assert r["asked"] > 0.8
+        checked = r["beyond_output" if r["check"] == "both" else "beyond_denominator"]
+        assert r["violations"] == pytest.approx(checked)
+    density = {(r["bits"], r["epsilon"]): r["density"] for r in records}
+    assert 0.04 < density[4, 0.2] < density[4, 0.1] < 0.6
+    shown = [r | {"context": 600, "model": "made"} for r in records]
+    assert violation_table(shown).row_count == density_table(shown).row_count == len(settings)
+
+
+def test_planted_keys_have_their_mass_and_are_held_to_be_light():
+    for heavy in (1, 40):
+        view = planted_positions(heavy, 500, 1)[0].views[0]
+        assert isinstance(view, Misjudged)
+        everything = view.weights.sum(-1) + view.fixed_weights.sum(-1)
+        torch.testing.assert_close(view.weights[..., :heavy].sum(-1) / everything, torch.full((3, 3), MASS))
+        seen = replace(view, keys=view.seen).weights
+        assert float(seen[..., :heavy].max()) < 1e-3 * float(seen.mean())
+        assert torch.equal(seen_keys(view)[:, heavy:], view.keys[:, heavy:])
+
+
+def test_no_epsilon_covers_a_key_that_is_held_to_be_light_but_a_floor_finds_many():
+    settings = [{"bits": 4, "floor": floor} for floor in (0.0, 0.3)]
+    beyond = {}
+    for heavy in (1, 60):
+        places = planted_positions(heavy, 600, 3)
+        found = measure_scan_claims(places, [0.1], keys=30, draws=8, ops=OPS, settings=settings)
+        for r in found:
+            beyond[heavy, r["floor"]] = r["violations"]
+    assert beyond[1, 0.0] > 0.95
+    assert beyond[60, 0.0] > 0.95
+    assert beyond[60, 0.3] < 0.2
+    found = {r["method"]: r for r in coverage.measure_coverage(places, 8, OPS, intervals(settings))}
+    assert found["scan 4 bits, group, floor 0"]["coverage"] < 0.6
+    assert found["scan 4 bits, group, floor 0.3"]["coverage"] > 0.7
+
+
+def test_a_scan_covers_well_estimated_keys():
+    """Nominal 0.95: no less than 0.9 in 576 draws, whatever keys have in common."""
+    settings = [{"bits": 4, "per": per} for per in ("group", "head")]
+    for kind in ("isotropic", "clustered"):
+        for r in coverage.measure_coverage(made_positions(kind, 1500, 4), 16, OPS, intervals(settings)):
+            assert 0.9 < r["coverage"] <= 1.0
+            assert r["naive_coverage"] is None
+            assert 0.9 < r["output_claimed"] < 1.1
 
 
 def test_tables_cover_where_taking_keys_as_independent_does_not():
@@ -98,16 +155,17 @@ def test_an_interval_is_over_positions():
 
 
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(guarantee_command, "MADE_KEYS", 200)
+    monkeypatch.setattr(guarantee_command, "MADE_KEYS", 400)
     path = tmp_path / "guarantees.json"
     options = ["--texts", "1", "--positions", "1", "--draws", "2", "--keys", "16", "--epsilon", "0.2"]
     assert main(["guarantees", "--context", "300", *options, "--json", str(path)]) == 0
     printed = capsys.readouterr().out
-    for words in ("bernstein", "published", "density at 0.2", "lsh by table", "clustered"):
+    for words in ("bernstein", "published", "density at 0.2", "lsh by table", "clustered", "200", "scan 1 bits"):
         assert words in printed
     frame = read_records(path)
     assert set(frame.op) == {"guarantee", "coverage"}
-    assert len(frame) == len(CLAIMS) + 3 * len(coverage.METHODS)
+    all_of, light = plain("all"), planted()
+    assert len(frame) == all_of.rows([0.2]) + 2 * len(all_of.methods) + 2 * light.rows([0.2])
     assert json.loads(path.read_text())["command"].startswith("python -m truffle.bench guarantees")
 
 

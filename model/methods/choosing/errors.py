@@ -52,7 +52,7 @@ def of_draws(view: View, chosen: Chosen) -> Errors:
 def _errors(view: View, chosen: Chosen, variance: Variance) -> Errors:
     numerator, denominator = view.estimate(chosen)
     out, e = numerator / denominator[..., None], view.weights
-    apart = _squared_distances(view.values, out)
+    apart = squared_distances(view.values, out)
 
     def length_of_sum(weights: torch.Tensor) -> torch.Tensor:
         weighed = weights * e
@@ -64,7 +64,7 @@ def _errors(view: View, chosen: Chosen, variance: Variance) -> Errors:
     return Errors(of_denominator.sqrt() / denominator, of_output.sqrt() / (denominator * norm))
 
 
-def _squared_distances(values: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+def squared_distances(values: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """|v - o|^2 of values [Hkv, n, d] and out [Hkv, G, d], [Hkv, G, n]."""
     products = out @ values.transpose(-1, -2)
     lengths = values.square().sum(-1)[:, None] + out.square().sum(-1)[..., None]
