@@ -37,8 +37,8 @@ def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch.
 
-    Only what `lsh` or `scan` samples lies on the host while a card has the rest. A reference method keeps all keys
-    where the model is.
+    Only what `lsh` or `scan` samples lies on the host while a card has the rest, with it the codes of a scan or not. A
+    reference method keeps all keys where the model is.
     """
     held = static_bytes(shape, config, context, WEIGHT_BYTES)
     if not isinstance(config.parameters, LshParameters | ScanParameters):
@@ -46,7 +46,7 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
         return Memory(held, 0, index) if has_gpu else Memory(0, held, index)
     caches = config.execution.batch_size * layer_kinds(shape, config).sparse
     store, index = (caches * size for size in sampled_bytes(shape, config, context))
-    apart = 0 if config.resident else store + index
+    apart = 0 if config.resident else store if config.scans_beside("cuda") else store + index
     return Memory(held, apart, index) if has_gpu else Memory(0, held + apart, index)
 
 

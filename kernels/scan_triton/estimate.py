@@ -77,7 +77,7 @@ def tiling(group: int, words: int, bits: int) -> dict:
     return {"GROUP": group, "HEADS": heads, "W": words, "BITS": bits, "TILE": 512, "num_warps": 4}
 
 
-@triton.jit(do_not_specialize=["b", "n", "blocks"])
+@triton.jit(do_not_specialize=["b", "blocks"])
 def estimate(
     p_words,  # [Hkv, blocks, W, 64]
     p_scales,  # [Hkv, blocks, 64]
@@ -89,7 +89,6 @@ def estimate(
     p_peaks,  # [B, H, MOST_PARTS]
     p_sums,  # [B, H, MOST_PARTS]
     b,
-    n,
     blocks,
     stride,
     H,
@@ -103,6 +102,7 @@ def estimate(
     MASK: tl.constexpr = 0x01010101 * ((1 << BITS) - 1)
     CHUNKS: tl.constexpr = (GROUP + HEADS - 1) // HEADS
     part, g = tl.program_id(0), (tl.program_id(1) // CHUNKS).to(tl.int64)
+    n = tl.load(p_lengths + b)
     o_member = tl.program_id(1) % CHUNKS * HEADS + tl.arange(0, HEADS)
     m_member = o_member < GROUP
     o_head = b * H + g * GROUP + tl.minimum(o_member, GROUP - 1)
@@ -133,4 +133,3 @@ def estimate(
 
     tl.store(p_peaks + o_head * MOST_PARTS + part, b_peak, mask=m_member)
     tl.store(p_sums + o_head * MOST_PARTS + part, b_total, mask=m_member)
-    tl.store(p_lengths + b, n)

@@ -13,7 +13,7 @@ from truffle.bench.timeline import LayerSpans, breakdown, typical
 from truffle.bench.vram import filled, parse_size, static_bytes
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.checks import ArgumentError
-from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape, ScanParameters
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.shapes import SHAPES
 
@@ -147,6 +147,17 @@ def test_stores_and_tables_that_reside_on_the_gpu_are_static_parts():
     rows = 98_304 - 4 - 64
     index = 8 * 150 * (2 * rows + 2 * 4 * 1025)  # two segments
     assert resident - host == 30 * (rows * 8 * 512 + index)
+
+
+def test_codes_beside_rows_on_the_host_are_a_static_part():
+    shape = SHAPES["llama-3.1-8b"]
+    host, there = (
+        static_bytes(shape, DecodeConfig(parameters=ScanParameters(), execution=Execution(codes=codes)), 98_304)
+        for codes in ("host", "auto")
+    )
+    rows = 98_304 - 4 - 64
+    blocks = -(-(rows + rows // 8) // 64)  # with room for an eighth more
+    assert there - host == 30 * 8 * blocks * 64 * (128 // 2 + 2)
 
 
 def test_what_is_left_of_a_limit_is_filled_with_dense_layers():

@@ -1,0 +1,136 @@
+"""Codes with the model, rows with the host: the same samples and logits, and seals that move nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tests.model.methods.test_scan import HEADS, KV_HEADS, SHARED, D, filled, token
+from tests.model.methods.views import generator
+from tests.model.test_pipeline import WEIGHTS, decode_life, executed
+from tests.model.tiny import SHAPE
+from truffle.model.config import DecodeConfig, Execution, LshParameters, ScanParameters, one_line
+from truffle.model.llama import Decoder
+from truffle.model.methods.layers import layer_caches
+from truffle.model.methods.sampled import SampledLayer
+from truffle.model.methods.scanned import ScannedLayer
+from truffle.model.operations import Operations
+
+SAMPLES = [ScanParameters(budget=0.3, per=per, bits=bits, **SHARED) for per, bits in (("group", 4), ("head", 1))]
+
+
+def config(p: ScanParameters, codes: str, **execution) -> DecodeConfig:
+    return executed(DecodeConfig(parameters=p), codes=codes, **execution)
+
+
+def layer_of(p: ScanParameters, codes: str) -> SampledLayer:
+    shape, settings = SHAPE.model_copy(update={"head_dim": D}), config(p, codes)
+    return layer_caches(shape, settings, Operations(settings, "cpu"))[2]
+
+
+@pytest.mark.parametrize("p", SAMPLES, ids=lambda p: p.per)
+def test_the_device_draws_what_the_host_draws(p):
+    """Through seals, a prompt that is too short to seal, and requests that leave and join; all accounts included."""
+    layers = [filled(layer_of(p, codes), 170, 5, 29) for codes in ("device", "host")]
+    assert [type(layer) for layer in layers] == [ScannedLayer, SampledLayer]
+    draws, batch = generator(), 3
+    for step in range(60):
+        q, *new = token(batch, draws)
+        got, want = (layer.decode(q, *new) for layer in layers)
+        assert torch.equal(got, want)
+        usages = [layer.usage() for layer in layers]
+        assert all(torch.equal(*pair) for pair in zip(*(vars(usage).values() for usage in usages), strict=True))
+        assert torch.equal(*(layer.rows() for layer in layers))
+        if step == 30:
+            joining = torch.randn(2, KV_HEADS, 61, D, generator=draws)
+            for layer in layers:
+                layer.keep([2, 0])
+                layer.admit([joining[0]], [joining[1]])
+    assert min(store.length for store in layers[0].stores) > 0
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("p", SAMPLES, ids=lambda p: p.per)
+def test_logits_are_those_of_codes_on_the_host(p, micro_batches):
+    got, want = (
+        decode_life(Decoder(SHAPE, WEIGHTS, config(p, codes, micro_batches=micro_batches)), 3, 20)
+        for codes in ("device", "host")
+    )
+    assert all(torch.equal(*pair) for pair in zip(got, want, strict=True))
+
+
+def test_a_step_is_what_it_was_until_codes_move():
+    """They have room for a thousand tokens more than their first: what was captured holds through seals."""
+    layer, draws, found = filled(layer_of(SAMPLES[0], "device"), 9, 31), generator(), []
+
+    def state() -> tuple[list, ...]:
+        places = [codes.words.data_ptr() for codes in layer.selector.codes.values()]
+        return [store.length for store in layer.stores], places, list(layer._exchanges)
+
+    for _ in range(1200):
+        before = state()
+        layer.decode(*token(2, draws))
+        found.append(tuple(old != new for old, new in zip(before, state(), strict=True)))
+    sealed, moved, renewed = zip(*found[1:], strict=True)  # the first step makes its exchanges
+    assert moved == renewed
+    assert (sum(sealed), sum(moved)) == (148, 3), "room for the second request's first seal, and for either's last"
+    assert [store.length for store in layer.stores] == [layer.selector.codes[request].length for request in range(2)]
+
+
+def test_what_is_told_is_the_query_and_the_sample():
+    layer = filled(layer_of(SAMPLES[0], "device"), 170, 5)
+    layer.decode(*token(2, generator()))
+    (exchange,) = layer.exchanges([range(2)], HEADS)
+    assert exchange.bytes_to_host == 2 * HEADS * D * 4 + 2 * KV_HEADS * 4, "nothing is drawn yet"
+    layer.count_token()
+    exchange.whole(*token(2, generator(1)))
+    drawn = int(exchange.sample.count.sum())
+    assert 10 < drawn < 300
+    assert exchange.bytes_to_host == 2 * HEADS * D * 4 + 2 * KV_HEADS * 4 + 8 * drawn
+
+
+def test_what_a_twin_seals_is_its_own():
+    one, draws = filled(layer_of(SAMPLES[0], "device"), 170), generator()
+    other = one.twin()
+    before = other.selector.codes[0].words.clone()
+    for _ in range(40):
+        one.decode(*token(1, draws))
+    assert one.selector.codes[0].length > other.selector.codes[0].length
+    assert torch.equal(other.selector.codes[0].words, before)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"parameters": LshParameters(), "execution": {"codes": "device"}},
+         "codes: expected auto, as lsh keeps none, got device"),
+        ({"implementations": {"scan_sample": "gpu_triton"}, "execution": {"codes": "host"}},
+         "codes: expected auto or device with scan_sample=gpu_triton, got host"),
+        ({"implementations": {"scan_sample": "cpu_native"}, "execution": {"codes": "device"}},
+         "codes: expected auto or host with scan_sample=cpu_native, got device"),
+        ({"execution": {"codes": "gpu"}}, "codes: Input should be 'auto', 'host' or 'device', got 'gpu'"),
+    ],
+)  # fmt: skip
+def test_where_codes_cannot_be(given, line):
+    with pytest.raises(ValidationError) as caught:
+        DecodeConfig.model_validate({"parameters": ScanParameters()} | given)
+    assert one_line(caught.value).removeprefix("execution.") == line
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "there"),
+    [
+        ("cuda", {}, True),
+        ("cpu", {}, False),
+        ("cpu", {"execution": Execution(codes="device")}, True),
+        ("cuda", {"execution": Execution(codes="host")}, False),
+        ("cuda", {"implementations": {"scan_sample": "cpu_native"}}, False),
+        ("cuda", {"implementations": {"scan_sample": "gpu_cupy"}}, True),
+        ("cuda", {"implementations": {"scan_sample": "gpu_cupy", "sparse_attend": "gpu_triton"}}, False),
+        ("cuda", {"parameters": LshParameters()}, False),
+    ],
+)
+def test_where_codes_are(device, given, there):
+    """Beside rows on the host: what resides on the GPU has rows there too."""
+    assert DecodeConfig(**{"parameters": ScanParameters()} | given).scans_beside(device) == there
