@@ -97,9 +97,13 @@ class ScanSelector:
         return (self._head_dim,), torch.float32
 
     def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
-        """The query, rotated as the keys are: a request at a time, so that none is rounded by what is beside it."""
+        """The query, rotated as the keys are."""
+        question.copy_(self.turned(q, torch.empty(q.shape, device=q.device)))
+
+    def turned(self, q: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """q rotated, to memory of its device: a request at a time, so that none is rounded by what is beside it."""
         turn = self._turn(q.device)
-        question.copy_(torch.bmm(q.float(), turn.expand(len(q), *turn.shape)))
+        return torch.bmm(q.float(), turn.expand(len(q), *turn.shape), out=out)
 
     def choose(
         self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached

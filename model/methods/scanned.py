@@ -16,13 +16,14 @@ from truffle.model.staging import shared
 
 
 class ScannedExchange(Exchange):
-    """An exchange whose device draws, and writes the sample to memory that both sides share.
+    """An exchange whose device draws, and tells the host the sample.
 
-    Codes grow in place, so that what was captured holds after a seal; `count_stored` tells the device of it.
+    Codes grow in place, so that what was captured holds after a seal; `count_stored` tells the device of it. A sample
+    is made in the device's memory and crosses the link as a whole: by the key, it would in pieces of four bytes.
 
     Attributes:
-        sample: as it has arrived on the host, [b*R, room] and [b*R], with room for samples of codes that have filled
-            theirs; None where nothing is stored.
+        sample: as it has arrived on the host, with room for samples of codes that have filled theirs; None where
+            nothing is stored.
     """
 
     sample: Selection | None = None
@@ -35,8 +36,12 @@ class ScannedExchange(Exchange):
         self._turned = torch.empty(self.query.shape, device=device)
         if self._selector.holds(requests):
             lists, room = self._selector.room(requests, heads)
-            there, self.sample = _shared_sample(lists, room, device)
-            self._scan = self._selector.scan(self._turned, requests, self._step, there)
+            there, here = shared((_sample_words(lists, room),), torch.int32, device)
+            here.zero_()
+            self.sample = _sample_in(here, lists, room)
+            self._drawn, self._arriving = (there, None) if there is here else (torch.zeros_like(there), there)
+            drawn = _sample_in(self._drawn, lists, room)
+            self._scan = self._selector.scan(self._turned, requests, self._step, drawn)
 
     def count_stored(self, lengths: Sequence[int]) -> None:
         """Tell the device how many rows requests have in store."""
@@ -44,17 +49,18 @@ class ScannedExchange(Exchange):
 
     def ask(self, q: torch.Tensor) -> None:
         super().ask(q)
-        if self.sample is not None:
-            torch.add(self._exact.in_use[self._rows], self._stored, out=self._step)
-            self._selector.ask(self.query, self._turned)
-            self._scan()
+        if self.sample is None:
+            return
+        torch.add(self._exact.in_use[self._rows], self._stored, out=self._step)
+        self._selector.turned(self.query, self._turned)
+        self._scan()
+        if self._arriving is not None:
+            torch.bitwise_or(self._drawn, 0, out=self._arriving)  # by a kernel: a copy would start later
 
     @property
     def bytes_to_host(self) -> int:
-        """The query, and of the last sample the size, ids and weights; what room there is beside is not written."""
-        if self.sample is None:
-            return self.q.nbytes
-        return self.q.nbytes + self.sample.count.nbytes + 8 * int(self.sample.count.sum())
+        """The query, and all the room of the sample."""
+        return self.q.nbytes + (self._drawn.nbytes if self.sample else 0)
 
 
 class ScannedLayer(SampledLayer):
@@ -113,10 +119,16 @@ class ScannedLayer(SampledLayer):
         return rows
 
 
-def _shared_sample(lists: int, room: int, device: torch.device) -> tuple[Selection, Selection]:
-    """Memory for an empty sample, as the device sees it and as the host does."""
-    ids, log_weight = (shared((lists, room), kind, device) for kind in (torch.int32, torch.float32))
-    count = shared((lists,), torch.int32, device)
-    count[1].zero_()
-    there, here = (Selection(i, c, log_weight=w) for i, c, w in zip(ids, count, log_weight, strict=True))
-    return there, here
+def _sample_words(lists: int, room: int) -> int:
+    return 2 * _aligned(lists * room) + _aligned(lists)
+
+
+def _sample_in(block: torch.Tensor, lists: int, room: int) -> Selection:
+    """A sample in a block of 32-bit words."""
+    size = _aligned(lists * room)
+    ids, log_weight = (block[start : start + lists * room].view(lists, room) for start in (0, size))
+    return Selection(ids, block[2 * size : 2 * size + lists], log_weight=log_weight.view(torch.float32))
+
+
+def _aligned(words: int) -> int:
+    return -(-words // 4) * 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -78,16 +80,15 @@ def test_a_step_is_what_it_was_until_codes_move():
     assert [store.length for store in layer.stores] == [layer.selector.codes[request].length for request in range(2)]
 
 
-def test_what_is_told_is_the_query_and_the_sample():
-    layer = filled(layer_of(SAMPLES[0], "device"), 170, 5)
-    layer.decode(*token(2, generator()))
+@pytest.mark.parametrize(("per", "lists"), [("group", KV_HEADS), ("head", HEADS)])
+def test_what_is_told_is_the_query_and_room_for_the_sample(per, lists):
+    """Room for 500 of 1,124 keys and eight deviations of their number; a number, an id and a weight have four bytes."""
+    p = ScanParameters(budget=500, per=per, **SHARED)
+    layer = filled(layer_of(p, "device"), 112, 5)
     (exchange,) = layer.exchanges([range(2)], HEADS)
-    assert exchange.bytes_to_host == 2 * HEADS * D * 4 + 2 * KV_HEADS * 4, "nothing is drawn yet"
-    layer.count_token()
-    exchange.whole(*token(2, generator(1)))
-    drawn = int(exchange.sample.count.sum())
-    assert 10 < drawn < 300
-    assert exchange.bytes_to_host == 2 * HEADS * D * 4 + 2 * KV_HEADS * 4 + 8 * drawn
+    room = 500 + math.ceil(8 * 500**0.5) + 32
+    assert exchange.bytes_to_host == 2 * HEADS * D * 4 + 2 * lists * (8 * room + 4)
+    assert filled(layer_of(p, "device"), 5).exchanges([range(1)], HEADS)[0].bytes_to_host == HEADS * D * 4
 
 
 def test_what_a_twin_seals_is_its_own():
