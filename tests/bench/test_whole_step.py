@@ -23,6 +23,10 @@ FUSED = DecodeConfig(
     implementations={"retrieve_attend": "auto"},
     execution=Execution(batch_size=2, store_format="float32"),
 )
+SCANNED = DecodeConfig(
+    parameters=ScanParameters(budget=0.1, dense_layers=(0, 3), seal_tokens=64),
+    execution=Execution(batch_size=2, store_format="float32", codes="device"),
+)
 
 
 @pytest.fixture
@@ -33,8 +37,10 @@ def workload(monkeypatch):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_whole_steps_are_timed_and_taken_apart(workload, micro_batches):
-    config = FUSED.model_copy(update={"execution": FUSED.execution.model_copy(update={"micro_batches": micro_batches})})
+@pytest.mark.parametrize("config", [FUSED, SCANNED], ids=["fused", "scanned"])
+def test_whole_steps_are_timed_and_taken_apart(workload, config, micro_batches):
+    execution = config.execution.model_copy(update={"micro_batches": micro_batches})
+    config = config.model_copy(update={"execution": execution})
     record, timeline = whole_step.time_steps(workload, config, 4, "cpu", torch.float32)
     assert record["kind"] == "measured"
     assert (record["dense_layers"], record["sparse_layers"]) == (2, 3)
