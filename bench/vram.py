@@ -40,8 +40,11 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2) -> int:
-    """What weights, exact caches, and stores, tables and codes that are there take on the GPU while the batch decodes.
+def static_bytes(
+    shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2, device: str = "cuda"
+) -> int:
+    """What weights, exact caches, and stores, tables and codes that are there take on the model's device while the
+    batch decodes.
 
     A reference method keeps all keys and values where the model is. Stores are as long as the prompts, codes beside
     them have some room; what is full makes room for half as much again.
@@ -55,8 +58,8 @@ def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_
     elif isinstance(p, SelectingParameters):
         slots += kinds.sparse * context
     exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
-    store, index = sampled_bytes(shape, config, context)
-    there = (store + index) * config.resident + index * config.scans_beside("cuda")
+    store, index = sampled_bytes(shape, config, context, device)
+    there = (store + index) * config.resident + index * config.scans_beside(device)
     sampled = batch * kinds.sparse * there
     return shape.parameters * element_bytes + exact + sampled + selector_bytes(shape, config, context)
 
@@ -77,15 +80,16 @@ def selector_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int
     return config.execution.batch_size * layer_kinds(shape, config).sparse * shape.kv_heads * a_head
 
 
-def sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[int, int]:
-    """Store, and tables or codes, of a request and layer under `lsh` or `scan`; none under others."""
+def sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int, device: str = "cuda") -> tuple[int, int]:
+    """Store, and tables or codes, of a request and layer under `lsh` or `scan`, of a model on `device`; none under
+    others."""
     p = config.parameters
     if not isinstance(p, LshParameters | ScanParameters):
         return 0, 0
     middle = max(0, context - p.sink - p.window)
     store = shape.kv_heads * middle * row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
     if isinstance(p, ScanParameters):
-        tokens = with_spare(middle) if config.scans_beside("cuda") else middle
+        tokens = with_spare(middle) if config.scans_beside(device) else middle
         return store, code_bytes(shape.kv_heads, tokens, shape.head_dim, p.bits)
     return store, index_bytes(shape.kv_heads, p.K, p.L, middle)
 

@@ -132,7 +132,7 @@ def estimate(
         b_words = words_from(p_token, m_block, 0, W)
         for start_w in tl.static_range(0, W, AHEAD):
             b_later = words_from(p_token, m_block, start_w + AHEAD, W)
-            tl.debug_barrier()  # or else the assembler asks for each word where it is needed, and waits for memory there
+            tl.debug_barrier()  # or the assembler asks for each word where it is needed, and waits for memory there
             for w in tl.static_range(start_w, min(start_w + AHEAD, W)):
                 for f in tl.static_range(FIELDS):
                     b_query = tl.load(p_queries + o_query + w * FIELDS + f)
