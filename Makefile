@@ -37,7 +37,7 @@ test-sanitize: install
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  $(BIN)/python -m pytest -p tests.sanitized --capture=sys -m "not slow and not gpu" -k "not conformance or cpu_native" \
-	  $(addprefix tests/kernels/test_,native.py memory.py pinning.py refusals.py fuzz.py conformance.py)
+	  $(addprefix tests/kernels/test_,native.py native_refusals.py memory.py pinning.py refusals.py fuzz.py conformance.py)
 
 # Runs in the current interpreter, with whatever CUDA builds it has, and fetches nothing.
 test-gpu:

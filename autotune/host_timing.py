@@ -11,7 +11,9 @@ import torch
 
 from truffle.autotune import reference_timing
 from truffle.bench import gate
-from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.arguments import arguments_of
+from truffle.bench.layer_data import LayerData
+from truffle.bench.sizes import Sizes
 from truffle.bench.timing import layers_beyond_cache, median_ci95, sequence_s
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
@@ -127,7 +129,7 @@ class HostTimer:
 
     @staticmethod
     def _fraction(data: LayerData) -> float:
-        found = data.retrieve_arguments()
+        found = arguments_of("retrieve", data)
         registry.get("retrieve")(**found)
         return float(found["count"].double().mean()) / data.sizes.context
 
@@ -141,4 +143,4 @@ def _timed_ops(config: DecodeConfig, p: LshParameters) -> tuple[str, ...]:
 def _turns(layers: list[LayerData], op: str) -> list[dict[str, Any]]:
     """Arguments of one call after another, each from the next layer, with the queries of another draw."""
     draws = max(1, -(-QUERY_DRAWS // len(layers)))
-    return [layer.arguments(op)(draw) for draw in range(draws) for layer in layers]
+    return [arguments_of(op, layer, draw) for draw in range(draws) for layer in layers]

@@ -8,11 +8,11 @@ from truffle.autotune import baselines
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.method_space import RANGES
+from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.record import describe
-from truffle.autotune.several import SeveralMethods
 
 
-def print_plan(space: SeveralMethods, ways: list[Baseline]) -> None:
+def print_plan(space: MixedSpace, ways: list[Baseline]) -> None:
     """The exact ways, and of the first points whether they fit."""
     console, target = Console(highlight=False), space.target
     console.print(f"workload {space.workload.id} on {target.card} with {target.host.name}")
@@ -30,7 +30,7 @@ def print_plan(space: SeveralMethods, ways: list[Baseline]) -> None:
     console.print(f"then the sampler: {tried}; nothing was measured or written")
 
 
-def _tried(space: SeveralMethods, method: str) -> str:
+def _tried(space: MixedSpace, method: str) -> str:
     if method in RANGES:
         return f"{method} with {', '.join([*RANGES[method], 'batch size'])}"
     has_gpu = space.target.gpu is not None

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import torch
 
-from truffle.bench.arguments import LayerData
+from truffle.bench.layer_data import LayerData
 from truffle.bench.timing import layers_beyond_cache, sequence_s
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig

@@ -19,12 +19,12 @@ from truffle.autotune.evaluate import AccuracyMeter
 from truffle.autotune.facts import facts
 from truffle.autotune.memory import require_weights_fit
 from truffle.autotune.method_space import parse_methods
+from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.options import fingerprint, require_free, require_options, require_timed
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.search import Search, stored_records
-from truffle.autotune.several import SeveralMethods
 from truffle.autotune.space import Space, thread_counts
 from truffle.autotune.storage import open_study
 from truffle.autotune.target import Target, find_target
@@ -56,7 +56,7 @@ def tune(arguments: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     threads, methods = thread_counts(target.host.logical_cpus), parse_methods(arguments.methods)
     require_timed(methods, target)
-    space = SeveralMethods(workload, target, threads, arguments.seed, methods)
+    space = MixedSpace(workload, target, threads, arguments.seed, methods)
     exact_ways = baselines.exact_baselines(workload, target)
     _require_one(exact_ways, workload, target)
     if arguments.dry_run:

@@ -57,7 +57,10 @@ def add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--temperature", type=float, help=f"of the dense continuation ({_defaults('temperature')})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="the model's (%(default)s)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32",
+        help="type that the model's weights are loaded in and it computes in, or of planted vectors (%(default)s)",
+    )  # fmt: skip
     parser.add_argument("--prompt-file", type=Path, help="one text instead, continued by the dense model itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary, and what it is of")
     group = parser.add_argument_group("comparing methods: with --tasks, --long-generation and --planted")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from truffle.bench.arguments import Sizes
+from truffle.bench.sizes import Sizes
 
 EXPANSION = 3.5  # of Llama 3.1's MLP over its hidden size
 

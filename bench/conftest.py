@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from truffle.bench.arguments import LayerData, Sizes
 from truffle.bench.environment import environment, versions
+from truffle.bench.layer_data import LayerData
+from truffle.bench.sizes import Sizes
 from truffle.kernels import hardware
 
 LAYER = Sizes(context=16_384, heads=8, kv_heads=2, head_dim=128, K=10, L=60)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from truffle.bench import gate
-from truffle.bench.arguments import LayerData
+from truffle.bench.arguments import arguments_of
+from truffle.bench.layer_data import LayerData
 from truffle.kernels import registry
 from truffle.kernels.moving import Mover
 
@@ -68,10 +69,10 @@ def resolve(level: str) -> str:
 def turns(op: str, layers: list[LayerData], device: str = "cpu") -> list[dict[str, Any]]:
     """Arguments of one call after another; outputs go to the same place each time, as a decoder's do."""
     move, outputs = Mover(device), registry.contract(op).tensors
-    first = move(layers[0].arguments(op)(0))
+    first = move(arguments_of(op, layers[0]))
     shared = {name: first[name] for name, spec in outputs.items() if spec.output}
     draws = range(QUERY_DRAWS if op in READS_SAMPLES else 1)
-    return [move(layer.arguments(op)(draw) | shared) for draw in draws for layer in layers]
+    return [move(arguments_of(op, layer, draw) | shared) for draw in draws for layer in layers]
 
 
 def in_turn(calls: Sequence[Call]) -> Call:

@@ -14,7 +14,7 @@ from truffle.bench.probing_front import index_bytes_per_token
 from truffle.model.config import DecodeConfig, Execution, LshParameters
 from truffle.model.methods.choosing.chosen import Chosen
 from truffle.model.methods.choosing.collisions import Collisions
-from truffle.model.methods.choosing.selector import View
+from truffle.model.methods.choosing.selector import View, view_of
 from truffle.model.methods.families import law_of
 from truffle.model.operations import Operations
 
@@ -64,10 +64,7 @@ def measure_families(
 def _views(run: DenseRun, layer: int, p: LshParameters = LshParameters()) -> list[View]:  # noqa: B008 - frozen
     """What the queries of one layer see of the prompt, keys as a bfloat16 store has them."""
     keys, values = (x[layer].bfloat16().float() for x in (run.keys, run.values))
-    end = keys.shape[1] - p.window
-    fixed = (torch.cat([x[:, : p.sink], x[:, end:]], 1) for x in (keys, values))
-    inner = (keys[:, p.sink : end], values[:, p.sink : end], *fixed)
-    return [View(step[layer].q[0].float().unflatten(0, (len(keys), -1)), *inner) for step in run.steps]
+    return [view_of(step[layer].q[0], keys, values, p.sink, p.window) for step in run.steps]
 
 
 def _figures(collisions: Collisions, view: View) -> np.ndarray:

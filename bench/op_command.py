@@ -66,8 +66,9 @@ def _chosen(op: str, impl: str | None) -> tuple[str, ...]:
 def _layer(a: argparse.Namespace) -> Any:
     import torch
 
-    from truffle.bench.arguments import LayerData, Sizes
     from truffle.bench.calibration import deviation_for
+    from truffle.bench.layer_data import LayerData
+    from truffle.bench.sizes import Sizes
     from truffle.kernels import hardware
 
     dtype = getattr(torch, a.dtype)

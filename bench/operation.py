@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from truffle.bench import scan_arguments, step
-from truffle.bench.arguments import LayerData
+from truffle.bench.arguments import arguments_of
 from truffle.bench.contender import PASSED, READS_SAMPLES, Contender, registered
 from truffle.bench.device_time import device_times_us, waiting
+from truffle.bench.layer_data import LayerData
 from truffle.bench.magicpig import contender as magicpig
 from truffle.bench.magicpig import hashing
 from truffle.bench.quiet import wait_until_quiet
@@ -87,7 +88,7 @@ def reads_samples(op: str) -> bool:
 def _facts(op: str, data: LayerData) -> dict[str, Any]:
     if reads_samples(op):
         return step.measured(data, (op,) if op in step.PARTS else step.PARTS)
-    arguments = data.arguments(op)(0)
+    arguments = arguments_of(op, data)
     if op == SCAN:  # what it writes depends on what it draws
         registry.get(op)(**arguments)
     return {"bytes_moved": registry.contract(op).bytes_moved(arguments)}

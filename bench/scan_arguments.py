@@ -16,7 +16,7 @@ from truffle.kernels.rotation import rotation
 from truffle.kernels.scanning import room_for
 
 if TYPE_CHECKING:
-    from truffle.bench.arguments import LayerData
+    from truffle.bench.layer_data import LayerData
 
 FLOOR = 0.1  # of the keys wanted: how many more are expected of a uniform sample
 

@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from truffle.bench.arguments import LayerData
+from truffle.bench.attend_arguments import sparse_attend
 from truffle.bench.contender import PASSED, QUERY_DRAWS, Call, Contender, device_of, in_turn, judged, registered, turns
+from truffle.bench.layer_data import LayerData
 from truffle.bench.timing import layers_beyond_cache
 from truffle.kernels import registry
 from truffle.kernels.moving import Mover
@@ -87,7 +88,7 @@ def pairs(layers: list[LayerData], device: str = "cpu") -> list[tuple[dict[str, 
     """Arguments of the two operations; the second reads the ids that the first writes."""
     first, move = turns(PARTS[0], layers, device), Mover(device)
     found = {name: first[0][name] for name in ("ids", "count")}
-    attend = [move(layer.sparse_attend_arguments(draw, found)) for draw in range(QUERY_DRAWS) for layer in layers]
+    attend = [move(sparse_attend(layer, draw, found)) for draw in range(QUERY_DRAWS) for layer in layers]
     return list(zip(first, attend, strict=True))
 
 

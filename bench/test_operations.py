@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from truffle.bench import gate
+from truffle.bench.arguments import arguments_of
 from truffle.bench.contender import QUERY_DRAWS
 from truffle.kernels import registry
 from truffle.kernels.moving import Mover, moved
@@ -33,7 +34,7 @@ def test_operation(op, name, layer, threads, benchmark, described):
         pytest.fail(f"{op}/{name} fails its gate, so it is not timed: {problem}")
 
     move = Mover(device)
-    draws = [move(layer.arguments(op)(draw)) for draw in range(QUERY_DRAWS)]
+    draws = [move(arguments_of(op, layer, draw)) for draw in range(QUERY_DRAWS)]
     turn = itertools.cycle(draws)
 
     def call() -> None:

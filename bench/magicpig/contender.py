@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from truffle.bench import step
-from truffle.bench.arguments import LayerData
 from truffle.bench.contender import PASSED, QUERY_DRAWS, Call, Contender, in_turn
+from truffle.bench.layer_data import LayerData
 from truffle.bench.magicpig import extensions, gate
 from truffle.bench.magicpig.layers import Layers, building, queries, query_codes
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import torch
 
-from truffle.bench.arguments import Sizes
 from truffle.bench.magicpig.layers import Layers, centred, sorted_codes
 from truffle.bench.rivals.split import SplitLayer
+from truffle.bench.sizes import Sizes
 from truffle.kernels.checks import expect
 from truffle.kernels.planes import hyperplanes
 from truffle.model.background import Later, at_once

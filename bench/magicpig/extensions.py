@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from truffle.bench.arguments import Sizes
+from truffle.bench.sizes import Sizes
 
 MODULES = ("lsh", "sparse_attention_cpu")
 # Upstream asks for this much room beyond the context; its kernels touch up to 15 entries past a sample.

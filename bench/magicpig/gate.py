@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import torch
 
-from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.arguments import arguments_of
+from truffle.bench.layer_data import LayerData
 from truffle.bench.magicpig.layers import Layers, centred_keys, queries, query_codes
+from truffle.bench.sizes import Sizes
 from truffle.kernels import registry
 from truffle.kernels.collision import CollisionLaw
 from truffle.kernels.store import Store
@@ -32,7 +34,7 @@ def check(sizes: Sizes, threads: int) -> str | None:
 
 
 def _samples_differ(layers: Layers, data: LayerData) -> str | None:
-    want = data.retrieve_arguments()
+    want = arguments_of("retrieve", data)
     registry.get("retrieve", "reference")(**want)
     layers.retrieve(0, query_codes(data, 0))
     return registry.contract("retrieve").compare({"ids": layers.ids, "count": layers.count}, want)

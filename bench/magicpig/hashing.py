@@ -9,8 +9,9 @@ from functools import partial
 
 import torch
 
-from truffle.bench.arguments import LayerData
+from truffle.bench.arguments import arguments_of
 from truffle.bench.contender import PASSED, Call, Contender
+from truffle.bench.layer_data import LayerData
 from truffle.kernels import registry
 
 NAME = "magicpig_torch"
@@ -37,7 +38,7 @@ def codes_of(x: torch.Tensor, planes: torch.Tensor, center: torch.Tensor, K: int
 
 
 def _call(data: LayerData) -> Call:
-    arguments = data.arguments("hash_codes")(0)
+    arguments = arguments_of("hash_codes", data)
     x, planes, center = (arguments[name].cuda() for name in ("x", "planes", "center"))
     planes, center = planes.to(x.dtype), center.to(x.dtype)
 

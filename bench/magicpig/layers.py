@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import torch
 
-from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.layer_data import LayerData
 from truffle.bench.magicpig.extensions import SPARE_TOKENS, new_store, new_tables
+from truffle.bench.sizes import Sizes
 
 
 class Layers:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from truffle.autotune.evaluate import accuracy_key
+from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.record import TrialRecord
-from truffle.autotune.several import SeveralMethods
 from truffle.autotune.target import Host, Target
 from truffle.bench.bandwidth import HostRates
 from truffle.bench.spread import Spread
@@ -38,11 +38,11 @@ def space(
     vram_limit_gib: float | None = None,
     present: bool = False,
     methods: tuple[str, ...] = ("lsh",),
-) -> SeveralMethods:
+) -> MixedSpace:
     host = Host("test CPU", 4, int(memory_gib * 2**30), (rates(1), rates(2), rates(4)), "scalar", True, "made up")
     limit = None if vram_limit_gib is None else int(vram_limit_gib * 2**30)
     target = Target(None if gpu == "none" else profiles.load(gpu), present, host, (), limit)
-    return SeveralMethods(parse_workload(workload), target, (1, 2, 4), 0, methods)
+    return MixedSpace(parse_workload(workload), target, (1, 2, 4), 0, methods)
 
 
 def tables(config: DecodeConfig) -> LshParameters:

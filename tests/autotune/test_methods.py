@@ -14,10 +14,10 @@ from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import memory
 from truffle.autotune.method_space import RANGES, default_point, parse_methods, point_parameters
+from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.outputs import study_record, tuned_config
 from truffle.autotune.record import TrialRecord, describe
 from truffle.autotune.search import Search
-from truffle.autotune.several import SeveralMethods
 from truffle.autotune.space import Space
 from truffle.autotune.storage import StudyError, open_study
 from truffle.kernels.checks import ArgumentError
@@ -60,7 +60,7 @@ def test_every_method_has_ranges_of_parameters_that_it_has():
 def test_lsh_alone_is_searched_as_it_was():
     now = space()
     before = Space(now.workload, now.target, now.threads, now.seed)
-    assert isinstance(now, SeveralMethods)
+    assert isinstance(now, MixedSpace)
     assert list(now.first_points()) == list(before.first_points())
     assert drawn(now) == drawn(before)
     assert now.most_batch == before.most_batch

@@ -11,9 +11,11 @@ import torch
 
 from tests.bench import fake_magicpig
 from truffle.bench.__main__ import main
-from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.arguments import arguments_of
+from truffle.bench.layer_data import LayerData
 from truffle.bench.magicpig import extensions, gate
 from truffle.bench.records import read_records
+from truffle.bench.sizes import Sizes
 from truffle.bench.step import OP
 from truffle.kernels import registry
 from truffle.model.config import Probing
@@ -150,7 +152,7 @@ def test_the_real_ones_pass_the_gate(K, L, heads, kv_heads):
 
 def test_the_reference_it_is_held_to_differs_from_the_paper_only_where_the_offset_matters():
     data = LayerData(Sizes(context=600, heads=2, kv_heads=1, head_dim=64, K=2, L=20))
-    arguments = data.sparse_attend_arguments()
+    arguments = arguments_of("sparse_attend", data)
     registry.get("sparse_attend", "reference")(**arguments)
     out, lse = gate.reference(data, arguments["ids"], arguments["count"])
     centre = (data.queries()[0].float() @ data.center[0]) * arguments["scale"]

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from truffle.bench import synthetic
-from truffle.bench.arguments import LayerData, Sizes
+from truffle.bench.arguments import arguments_of
+from truffle.bench.layer_data import LayerData
+from truffle.bench.sizes import Sizes
 from truffle.kernels import registry
 from truffle.kernels.collision import CollisionLaw
 
@@ -39,7 +41,7 @@ def test_all_30_sampled_fractions_within_7_percent_rms(head_dim):
 
 def test_tables_over_them_sample_that_many():
     data = LayerData(Sizes(context=20_000, heads=16, kv_heads=1, head_dim=128, K=8, L=75), threads=2)
-    found = data.retrieve_arguments()
+    found = arguments_of("retrieve", data)
     registry.get("retrieve")(**found)
     assert float(found["count"].float().mean()) / 20_000 == pytest.approx(0.05, rel=0.1)
 

@@ -1,4 +1,4 @@
-"""The reference methods on a GPU: the same keys where nothing is drawn there, and estimates as good where it is."""
+"""The reference methods on a GPU take the host's keys where nothing is drawn; test_layer_draws.py has the rest."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ pytestmark = pytest.mark.gpu
 
 HEADS = 6
 DRAWN_HERE = ("oracle_sampling", "uniform", "vattention")  # by the device's own random numbers
+CERTAIN = [p for p in FEW if p.method not in DRAWN_HERE or name(p) == "vattention quest"]  # that one takes all keys
 
 
 def steps(p, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,19 +33,11 @@ def steps(p, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(outs), layer.usage().attended.cpu()
 
 
-@pytest.mark.parametrize("p", [p for p in FEW if p.method not in DRAWN_HERE] + ALL, ids=name)
+@pytest.mark.parametrize("p", CERTAIN + ALL, ids=name)
 def test_it_attends_to_what_the_host_would(p):
     (got, read), (want, expected) = steps(p, "cuda"), steps(p, "cpu")
     assert torch.equal(read, expected)
     assert (got - want).norm() / want.norm() < 1e-4
-
-
-@pytest.mark.parametrize("p", [p for p in FEW if p.method in DRAWN_HERE], ids=name)
-def test_what_it_draws_is_as_much(p):
-    (got, read), (want, expected) = steps(p, "cuda"), steps(p, "cpu")
-    assert got.isfinite().all()
-    assert 0.6 < read.sum() / expected.sum() < 1.6
-    assert (got - want).norm() / want.norm() < 1.5
 
 
 def test_a_decoder_steps_without_capturing():

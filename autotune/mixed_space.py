@@ -19,7 +19,7 @@ LSH = LshParameters.method
 
 
 @dataclass(frozen=True)
-class SeveralMethods(Space):
+class MixedSpace(Space):
     """A space in which the method is chosen too. With lsh alone it is lsh's, trial for trial.
 
     Attributes:
