@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from tests.model.methods.test_scan import HEADS, KV_HEADS, SHARED, D, filled, to
 from tests.model.methods.views import generator
 from tests.model.test_pipeline import WEIGHTS, decode_life, executed
 from tests.model.tiny import SHAPE
+from truffle.model.arguments import add_decode_arguments, decode_config
 from truffle.model.config import DecodeConfig, Execution, LshParameters, ScanParameters, one_line
 from truffle.model.llama import Decoder
 from truffle.model.methods.layers import layer_caches
@@ -99,6 +101,16 @@ def test_what_a_twin_seals_is_its_own():
         one.decode(*token(1, draws))
     assert one.selector.codes[0].length > other.selector.codes[0].length
     assert torch.equal(other.selector.codes[0].words, before)
+
+
+def test_a_flag_says_where_codes_are():
+    parser = argparse.ArgumentParser()
+    add_decode_arguments(parser)
+    for given, want in (([], "auto"), (["--codes", "host"], "host")):
+        config = decode_config(parser.parse_args(["--method", "scan", *given]))
+        assert config.execution.codes == want
+    with pytest.raises(ValueError, match="codes: expected auto, as dense keeps none, got device"):
+        decode_config(parser.parse_args(["--method", "dense", "--codes", "device"]))
 
 
 @pytest.mark.parametrize(
