@@ -27,6 +27,7 @@ class ScannedExchange(Exchange):
     """
 
     sample: Selection | None = None
+    _scan: Callable[[], None] | None = None
 
     def __init__(self, host: ScannedLayer, exact: ExactCache, ops: Operations, requests: range, heads: int) -> None:
         super().__init__(host, exact, ops, requests, heads)
@@ -49,13 +50,17 @@ class ScannedExchange(Exchange):
 
     def ask(self, q: torch.Tensor) -> None:
         super().ask(q)
-        if self.sample is None:
+        if self._scan is None:
             return
         torch.add(self._exact.in_use[self._rows], self._stored, out=self._step)
         self._selector.turned(self.query, self._turned)
         self._scan()
         if self._arriving is not None:
             torch.bitwise_or(self._drawn, 0, out=self._arriving)  # by a kernel: a copy would start later
+
+    def release(self) -> None:
+        """Hold no codes, which have moved: the old ones are to go before those of the next layer grow."""
+        self._scan = None
 
     @property
     def bytes_to_host(self) -> int:
@@ -77,6 +82,11 @@ class ScannedLayer(SampledLayer):
 
     def _count_stored(self, exchange: ScannedExchange) -> None:
         exchange.count_stored([self.stores[request].length for request in exchange.requests])
+
+    def _forget_steps(self) -> None:
+        for exchange in self._exchanges:
+            exchange.release()
+        super()._forget_steps()
 
     def make_room(self) -> bool:
         moves = self.selector.moves

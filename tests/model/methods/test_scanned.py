@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import weakref
 
 import pytest
 import torch
@@ -80,6 +81,16 @@ def test_a_step_is_what_it_was_until_codes_move():
     assert moved == renewed
     assert (sum(sealed), sum(moved)) == (148, 3), "room for the second request's first seal, and for either's last"
     assert [store.length for store in layer.stores] == [layer.selector.codes[request].length for request in range(2)]
+
+
+def test_codes_that_have_moved_are_gone():
+    """Though a pipeline still holds the exchange."""
+    layer, draws = filled(layer_of(SAMPLES[0], "device"), 170), generator()
+    layer.decode(*token(1, draws))
+    (held,), before = layer._exchanges, weakref.ref(layer.selector.codes[0].words)
+    while layer._exchanges[0] is held:
+        layer.decode(*token(1, draws))
+    assert before() is None
 
 
 @pytest.mark.parametrize(("per", "lists"), [("group", KV_HEADS), ("head", HEADS)])
