@@ -13,14 +13,17 @@ from pydantic import ValidationError
 from tests.model.methods.test_scan import HEADS, KV_HEADS, SHARED, D, filled, token
 from tests.model.methods.views import generator
 from tests.model.test_pipeline import WEIGHTS, decode_life, executed
+from tests.model.test_resident import OneDevice
 from tests.model.tiny import SHAPE
+from truffle.kernels import registry
 from truffle.model.arguments import add_decode_arguments, decode_config
 from truffle.model.config import DecodeConfig, Execution, LshParameters, ScanParameters, one_line
 from truffle.model.llama import Decoder
+from truffle.model.methods import exchange, scanned
 from truffle.model.methods.layers import layer_caches
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.scanned import ScannedLayer
-from truffle.model.operations import Operations
+from truffle.model.operations import DEVICE_OPS, Operations
 
 SAMPLES = [ScanParameters(budget=0.3, per=per, bits=bits, **SHARED) for per, bits in (("group", 4), ("head", 1))]
 
@@ -81,6 +84,40 @@ def test_a_step_is_what_it_was_until_codes_move():
     assert moved == renewed
     assert (sum(sealed), sum(moved)) == (148, 3), "room for the second request's first seal, and for either's last"
     assert [store.length for store in layer.stores] == [layer.selector.codes[request].length for request in range(2)]
+
+
+@torch.inference_mode()
+def test_a_step_neither_copies_between_devices_nor_asks_for_a_number(monkeypatch):
+    """What a capture would refuse. The kernels are left out; the step before has put in place what stays."""
+    monkeypatch.setattr(registry, "_has_cuda", lambda: True)
+    pytest.importorskip("triton")
+    for module in (exchange, scanned):
+        monkeypatch.setattr(module, "shared", _shared_without_memory)
+    named = dict.fromkeys(DEVICE_OPS, "gpu_triton")
+    settings = DecodeConfig(parameters=SAMPLES[0], implementations=named)
+    ops, called = Operations(settings, "cuda"), []
+    assert ops.scans_beside
+    ops.codes_team["device"] = torch.device("meta")
+    ops.courier.carry = lambda source, target: None
+    for op in ops.names:
+        monkeypatch.setattr(ops, op, lambda *args, op=op, **kwargs: called.append(op))
+    ops.repeated = lambda op, *args, **kwargs: lambda: called.append(op)
+    layer = layer_caches(SHAPE, settings, ops)[2]
+    prompts = [torch.empty(2, n, 16, device="meta") for n in (50, 40)]
+    layer.prefill(prompts, prompts)
+    (one,) = layer.exchanges([range(2)], 6)
+    q, new = torch.empty(2, 6, 16, device="meta"), torch.empty(2, 2, 16, device="meta")
+    called.clear()
+    with OneDevice() as watch:
+        one.ask(q)
+        one.attend_exactly(new, new)
+        assert one.merge().shape == q.shape
+    assert watch.seen is not None
+    assert called == ["scan_sample", "dense_attend", "merge_states"]
+
+
+def _shared_without_memory(shape, dtype, device):
+    return tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
 
 
 def test_codes_that_have_moved_are_gone():
