@@ -37,16 +37,17 @@ def stored_row_bytes(shape: ModelShape, config: DecodeConfig) -> int:
 def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool) -> Memory:
     """Memory of weights, exact caches, stores and tables for a whole batch.
 
-    Only what `lsh` or `scan` samples lies on the host while a card has the rest. A reference method keeps all keys
-    where the model is.
+    Only what `lsh` or `scan` samples lies on the host while a card has the rest, with it the codes of a scan or not. A
+    reference method keeps all keys where the model is.
     """
-    held = static_bytes(shape, config, context, WEIGHT_BYTES)
+    device = "cuda" if has_gpu else "cpu"
+    held = static_bytes(shape, config, context, WEIGHT_BYTES, device)
     if not isinstance(config.parameters, LshParameters | ScanParameters):
         index = selector_bytes(shape, config, context)
         return Memory(held, 0, index) if has_gpu else Memory(0, held, index)
     caches = config.execution.batch_size * layer_kinds(shape, config).sparse
-    store, index = (caches * size for size in sampled_bytes(shape, config, context))
-    apart = 0 if config.resident else store + index
+    store, index = (caches * size for size in sampled_bytes(shape, config, context, device))
+    apart = 0 if config.resident else store if config.scans_beside(device) else store + index
     return Memory(held, apart, index) if has_gpu else Memory(0, held + apart, index)
 
 

@@ -160,4 +160,5 @@ def described(config: Any) -> dict[str, Any]:
         "wait_policy": execution.wait_policy,
         "micro_batches": execution.micro_batches,
         "store_format": execution.store_format,
+        "codes": execution.codes,
     }

@@ -43,6 +43,7 @@ def scan_sample(data: LayerData, draw: int) -> dict[str, Any]:
     return {
         "q": (data.queries(draw).float() @ _rotation(data)).contiguous(),
         "codes": [data.codes] * s.batch,
+        "lengths": torch.full((s.batch,), s.context, dtype=torch.int32),
         "wanted": torch.full((s.batch, rows), wanted),
         "floor": torch.full((s.batch,), FLOOR * wanted),
         "step": torch.full((s.batch,), draw, dtype=torch.int32),

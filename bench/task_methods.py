@@ -92,6 +92,8 @@ def _config(method: str, density: float | None, arguments: argparse.Namespace) -
             setattr(own, name, value)
     if method != "lsh":
         own.ball, own.directed, own.impl = None, None, []
+    if method != "scan":
+        own.codes = Execution().codes
     if "centred" not in METHODS[method].model_fields:
         own.no_centring, own.store_format = False, Execution().store_format  # it has no store
     return decode_config(own)

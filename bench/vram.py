@@ -8,7 +8,7 @@ import torch
 
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.checks import expect
-from truffle.kernels.codes import code_bytes
+from truffle.kernels.codes import code_bytes, with_spare
 from truffle.kernels.store import index_bytes, row_bytes
 from truffle.model.config import (
     DecodeConfig,
@@ -40,11 +40,14 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2) -> int:
-    """What weights, exact caches, and stores and tables that reside there take on the GPU while the batch decodes.
+def static_bytes(
+    shape: ModelShape, config: DecodeConfig, context: int, element_bytes: int = 2, device: str = "cuda"
+) -> int:
+    """What weights, exact caches, and stores, tables and codes that are there take on the model's device while the
+    batch decodes.
 
-    A reference method keeps all keys and values where the model is. Stores are as long as the prompts; the first seal
-    makes room for half as much again.
+    A reference method keeps all keys and values where the model is. Stores are as long as the prompts, codes beside
+    them have some room; what is full makes room for half as much again.
     """
     kinds, p, batch = layer_kinds(shape, config), config.parameters, config.execution.batch_size
     slots = kinds.dense * context
@@ -55,8 +58,10 @@ def static_bytes(shape: ModelShape, config: DecodeConfig, context: int, element_
     elif isinstance(p, SelectingParameters):
         slots += kinds.sparse * context
     exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
-    resident = batch * kinds.sparse * sum(sampled_bytes(shape, config, context)) if config.resident else 0
-    return shape.parameters * element_bytes + exact + resident + selector_bytes(shape, config, context)
+    store, index = sampled_bytes(shape, config, context, device)
+    there = (store + index) * config.resident + index * config.scans_beside(device)
+    sampled = batch * kinds.sparse * there
+    return shape.parameters * element_bytes + exact + sampled + selector_bytes(shape, config, context)
 
 
 def selector_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int:
@@ -75,15 +80,17 @@ def selector_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> int
     return config.execution.batch_size * layer_kinds(shape, config).sparse * shape.kv_heads * a_head
 
 
-def sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[int, int]:
-    """Store, and tables or codes, of a request and layer under `lsh` or `scan`; none under others."""
+def sampled_bytes(shape: ModelShape, config: DecodeConfig, context: int, device: str = "cuda") -> tuple[int, int]:
+    """Store, and tables or codes, of a request and layer under `lsh` or `scan`, of a model on `device`; none under
+    others."""
     p = config.parameters
     if not isinstance(p, LshParameters | ScanParameters):
         return 0, 0
     middle = max(0, context - p.sink - p.window)
     store = shape.kv_heads * middle * row_bytes(shape.head_dim, getattr(torch, config.execution.store_format))
     if isinstance(p, ScanParameters):
-        return store, code_bytes(shape.kv_heads, middle, shape.head_dim, p.bits)
+        tokens = with_spare(middle) if config.scans_beside(device) else middle
+        return store, code_bytes(shape.kv_heads, tokens, shape.head_dim, p.bits)
     return store, index_bytes(shape.kv_heads, p.K, p.L, middle)
 
 

@@ -73,6 +73,11 @@ def words_of(head_dim: int, bits: int) -> int:
     return -(-bits * head_dim // 32)
 
 
+def with_spare(tokens: int) -> int:
+    """Tokens to make room for where so many are to grow in place for a while."""
+    return tokens + max(1024, tokens // 8)
+
+
 def code_bytes(kv_heads: int, tokens: int, head_dim: int, bits: int) -> int:
     """Bytes of codes and scales of so many tokens, whole blocks."""
     blocks = -(-tokens // BLOCK_TOKENS)

@@ -36,7 +36,7 @@ def rows(arguments: Arguments) -> list[Row]:
     """Every row of a call, as the formula has it."""
     found = []
     R = arguments["wanted"].shape[1]
-    for b, codes in enumerate(arguments["codes"]):
+    for b, codes in enumerate(scanning.in_use(arguments["codes"], arguments["lengths"])):
         estimated = scanning.estimates(arguments["q"][b], codes, arguments["scale"])
         weights = scanning.proposals(estimated, R)
         sizes = estimated.abs().unflatten(0, (R, -1)).flatten(1).amax(1) if codes.length else torch.zeros(R)

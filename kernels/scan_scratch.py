@@ -28,11 +28,10 @@ class Scratch:
     """Scratch of B requests, their H heads and R rows, for rows of at most `parts` parts.
 
     Attributes:
-        parts: of the longest request.
+        parts: as many as any request can have whose tokens its codes have room for.
         queries: whole numbers, four to a word, [B, H, words].
         corrections: what turns products with codes into products with levels, [B, H] int32.
         factors: what a product of 1 is as a score in units of ln 2, [B, H].
-        lengths: tokens of each request, [B] int32.
         scores: estimates in units of ln 2, [B, H, stride].
         peaks, sums: the largest score of each part, and its sum of 2^(score - peak), [B, H, MOST_PARTS].
         proposals: W of scan_sample's formula, [B, R, stride].
@@ -47,7 +46,6 @@ class Scratch:
     queries: torch.Tensor
     corrections: torch.Tensor
     factors: torch.Tensor
-    lengths: torch.Tensor
     scores: torch.Tensor
     peaks: torch.Tensor
     sums: torch.Tensor
@@ -71,11 +69,10 @@ class Scratch:
             return workspace(device, f"scan_sample {purpose}", numbers, dtype)[:numbers].view(shape)
 
         return Scratch(
-            parts=-(-stride // part_tokens(longest)),
+            parts=min(MOST_PARTS, stride // PART_TOKENS),
             queries=room("queries", B, H, words, dtype=torch.int32),
             corrections=room("corrections", B, H, dtype=torch.int32),
             factors=room("factors", B, H),
-            lengths=room("lengths", B, dtype=torch.int32),
             scores=room("scores", B, H, stride),
             peaks=room("peaks", B, H, MOST_PARTS),
             sums=room("sums", B, H, MOST_PARTS),
@@ -86,9 +83,3 @@ class Scratch:
             cuts=room("cuts", 3, B, R),
             counts=room("counts", B, R, MOST_PARTS, dtype=torch.int32),
         )
-
-
-def part_tokens(n: int) -> int:
-    """Tokens of a part of n."""
-    pieces = -(-n // PART_TOKENS)
-    return max(1, -(-pieces // MOST_PARTS)) * PART_TOKENS

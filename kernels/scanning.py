@@ -6,7 +6,8 @@ The reference is made of it, and so is the comparison that every implementation 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,6 +37,11 @@ class Drawing:
     layer: int
     step: int
     row: int
+
+
+def in_use(codes: Sequence[Codes], lengths: torch.Tensor) -> list[Codes]:
+    """Codes of the tokens that are scanned, `lengths` [B] of them."""
+    return [replace(held, length=n) for held, n in zip(codes, lengths.tolist(), strict=True)]
 
 
 def query_codes(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, StoreFormat, one_line
+from truffle.model.config import METHODS, CodesPlace, DecodeConfig, Execution, LshParameters, StoreFormat, one_line
 from truffle.model.method_arguments import add_parameter_arguments, given_parameters
 
 _HELP = {
@@ -23,6 +23,7 @@ _HELP = {
     "wait_policy": "park: threads sleep between calls; spin: for a millisecond they look for the next one first",
     "micro_batches": "2: a GPU works for one half of the batch while the CPU works for the other",
     "store_format": "how the sampled keys and values are stored",
+    "codes": "scan: who keeps and scans the codes of the keys; auto: the model's device",
 }
 
 
@@ -79,6 +80,9 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
         help=_HELP["store_format"] + " (%(default)s)",
     )
     group.add_argument(
+        "--codes", choices=get_args(CodesPlace), default=execution.codes, help=_HELP["codes"] + " (%(default)s)"
+    )
+    group.add_argument(
         "--impl",
         action="append",
         default=[],
@@ -101,7 +105,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     _require_isa(arguments.isa)
     execution = {
         name: getattr(arguments, name)
-        for name in ("threads", "isa", "pinning", "wait_policy", "micro_batches", "store_format")
+        for name in ("threads", "isa", "pinning", "wait_policy", "micro_batches", "store_format", "codes")
     }
     data = {
         "method": arguments.method,

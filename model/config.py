@@ -64,10 +64,16 @@ MethodParameters: TypeAlias = (
 METHODS: dict[str, type[MethodParameters]] = {kind.method: kind for kind in get_args(MethodParameters)}
 
 StoreFormat = Literal["bfloat16", "int8", "float32"]
+CodesPlace = Literal["auto", "host", "device"]
 
 
 class Execution(Frozen):
-    """How the work is done; none of it changes what is computed beyond rounding."""
+    """How the work is done; none of it changes what is computed beyond rounding.
+
+    Attributes:
+        codes: where the codes of method `scan` are kept and scanned: on the host with the rows, or on the model's
+            device, which then tells the host whom to attend; "auto" takes the device.
+    """
 
     batch_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
@@ -76,6 +82,7 @@ class Execution(Frozen):
     wait_policy: Literal["park", "spin"] = "park"
     micro_batches: Literal[1, 2] = 1
     store_format: StoreFormat = "bfloat16"
+    codes: CodesPlace = "auto"
 
 
 SAMPLING = ("build_tables", "direct_probes")
@@ -92,7 +99,8 @@ class DecodeConfig(Frozen):
         execution: threads, batch and formats.
         implementations: implementation by operation; an operation not named is ``"auto"``. Naming `retrieve_attend`
             asks for it in place of `retrieve` and `sparse_attend`; naming both of these on a GPU (for `scan`,
-            `scan_sample` and `sparse_attend`) keeps stores and tables there.
+            `scan_sample` and `sparse_attend`) keeps stores and tables there. A `scan_sample` alone that is named is
+            run where it belongs, and the codes are there.
     """
 
     method: str = "dense"
@@ -138,10 +146,22 @@ class DecodeConfig(Frozen):
         ops = self._apart
         there = [op for op in ops if self.implementations.get(op, "auto").startswith("gpu_")]
         named = " and ".join(f"{op}={self.implementations.get(op, 'auto')}" for op in ops)
-        if len(there) == 1:
+        if len(there) == 1 and there != ["scan_sample"]:
             raise ValueError(f"implementations: expected both of {' and '.join(ops)} on a GPU, got {named}")
         if there and getattr(self.parameters, "probing", Probing()).kind == "directed":
             raise ValueError(f"implementations: expected the CPU's for directed probing, got {named}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_place_for_codes(self) -> DecodeConfig:
+        found, named = self.execution.codes, self.implementations.get("scan_sample", "auto")
+        if found == "auto":
+            return self
+        if not self.scans:
+            raise ValueError(f"codes: expected auto, as {self.method} keeps none, got {found}")
+        if named != "auto" and named.startswith("gpu_") != (found == "device"):
+            place = "device" if found == "host" else "host"
+            raise ValueError(f"codes: expected auto or {place} with scan_sample={named}, got {found}")
         return self
 
     @property
@@ -153,6 +173,15 @@ class DecodeConfig(Frozen):
     def scans(self) -> bool:
         """Whether keys are found by a scan of all of them in a few bits."""
         return isinstance(self.parameters, ScanParameters)
+
+    def scans_beside(self, device: str) -> bool:
+        """Whether a model on `device` scans codes there, for rows that the host has."""
+        if not self.scans or self.resident:
+            return False
+        wanted, named = self.execution.codes, self.implementations.get("scan_sample", "auto")
+        if wanted == "auto":
+            return named.startswith("gpu_") or (named == "auto" and device != "cpu")
+        return wanted == "device"
 
     @property
     def _apart(self) -> tuple[str, str]:

@@ -34,6 +34,7 @@ def arguments(case: Case) -> Arguments:
     return {
         "q": q,
         "codes": codes,
+        "lengths": torch.tensor([n - s.get("unused", 0) for n in s["lengths"]], dtype=torch.int32),
         "wanted": wanted,
         "floor": floor,
         "step": torch.arange(B, dtype=torch.int32) * 7 + case.seed,
@@ -85,12 +86,14 @@ def check(arguments: Arguments, sizes: dict[str, int]) -> None:
 
 
 def _check_numbers(arguments: Arguments, capacity: int) -> None:
-    wanted, floor = arguments["wanted"], arguments["floor"]
+    wanted, floor, lengths = arguments["wanted"], arguments["floor"], arguments["lengths"].tolist()
+    for request, (held, n) in enumerate(zip(arguments["codes"], lengths, strict=True)):
+        expect(0 <= n <= held.length, "lengths", f"0 to {held.length}, which codes[{request}] have", n)
     for name, numbers in (("wanted", wanted), ("floor", floor)):
         low, high = (float(end) for end in numbers.aminmax()) if numbers.numel() else (0.0, 0.0)
         expect(low >= 0 and high <= MOST_ROWS, name, f"numbers of 0 to {MOST_ROWS}", (low, high))
     most = (wanted.double() + floor.double()[:, None]).amax(1).tolist()
-    rooms = [min(held.length, scanning.room_for(keys)) for held, keys in zip(arguments["codes"], most, strict=True)]
+    rooms = [min(n, scanning.room_for(keys)) for n, keys in zip(lengths, most, strict=True)]
     room = max(rooms, default=0)
     expect(capacity >= room, "ids", f"room for {room} keys", capacity)
 
@@ -98,9 +101,9 @@ def _check_numbers(arguments: Arguments, capacity: int) -> None:
 def bytes_moved(arguments: Arguments) -> int:
     """Codes and scales, once a key/value head as their group shares a scan, and ids and weights of the sample."""
     read = 0
-    for codes in arguments["codes"]:
+    for codes, n in zip(arguments["codes"], arguments["lengths"].tolist(), strict=True):
         Hkv, _, words, _ = codes.words.shape
-        read += Hkv * codes.length * (4 * words + 2)
+        read += Hkv * n * (4 * words + 2)
     return read + 8 * int(arguments["count"].sum())
 
 
@@ -114,6 +117,9 @@ CONTRACT = OpContract(
     W_r,i = sum_h in r e_h,i / sum_j e_h,j;  e_h,i = exp(max(est_h,i - max_j est_h,j, -40))
     p_i = max(min(1, c W_r,i), min(1, floor[b] / n)), with c such that sum_i min(1, c W_r,i) = wanted[b, r]
     i is in the sample where p_i = 1 or x_i < floor(2^31 p_i);  log_weight = ln p_i
+
+    over the first n = lengths[b] tokens of codes[b], which may name more: on a GPU they can become more between two
+    replays of a captured call.
 
     Poisson sampling by a proposal that a scan of quantised keys estimates; the sample's weights are exact whatever the
     estimates are worth (Horvitz-Thompson), as inclusions are independent of everything but p. A row r of a request is a
@@ -142,6 +148,7 @@ CONTRACT = OpContract(
     """,
     tensors={
         "q": TensorSpec("B H d", ("float32",)),
+        "lengths": TensorSpec("B", ("int32",)),
         "wanted": TensorSpec("B R", ("float32",)),
         "floor": TensorSpec("B", ("float32",)),
         "step": TensorSpec("B", ("int32",)),
@@ -179,6 +186,8 @@ CONTRACT = OpContract(
         _case("overflowing", 22, [70], 9.0, H=2, query_scale=1e14, key_scale=1e13),
         _case("rows_differ", 23, [400, 90], [[3.0, 300.0], [0.0, 90.0]], per_group=True),
         _case("floors_differ", 27, [400, 90, 0, 400, 33], 12.0, floor=[0.0, 45.0, 3.0, 390.5, 33.0]),
+        _case("unused", 27, [1300, 2500], 40.0, per_group=True, floor=3.0, unused=1100),
+        _case("long_and_shorter", 28, [131_100, 131_000], 200.0, H=1, Hkv=1, d=18, bits=1),
         _case("long", 26, [140_000, 5], 300.0, H=1, Hkv=1, d=18, bits=1, floor=9.0),
         _case("priority", 24, [1000, 40], 50.0, floor=5.0, draw="priority", per_group=True),
         _case("priority_floors", 28, [300, 300, 40], 20.0, floor=[0.0, 90.0, 5.0], draw="priority"),

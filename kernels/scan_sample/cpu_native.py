@@ -17,6 +17,7 @@ from truffle.kernels.registry import implements
 def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
+    lengths: torch.Tensor,
     wanted: torch.Tensor,
     floor: torch.Tensor,
     step: torch.Tensor,
@@ -34,7 +35,7 @@ def scan_sample(
 ) -> None:
     handles = [native_codes(held) for held in codes]
     how = (scale, seed, layer, draw == "priority", threads, resolve(isa), pinning)
-    native.scan_sample(q, handles, wanted, floor, step, ids, count, log_weight, *how)
+    native.scan_sample(q, handles, lengths, wanted, floor, step, ids, count, log_weight, *how)
 
 
 def native_codes(codes: Codes) -> native.Codes:

@@ -28,6 +28,7 @@ PRIORITY = {"poisson": False, "priority": True}
 def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
+    lengths: torch.Tensor,
     wanted: torch.Tensor,
     floor: torch.Tensor,
     step: torch.Tensor,
@@ -43,7 +44,7 @@ def scan_sample(
     isa: str = "auto",
     pinning: str = "none",
 ) -> None:
-    described = np.array([_described(held) for held in codes], np.int64)
+    described = np.array([_described(held, n) for held, n in zip(codes, lengths.tolist(), strict=True)], np.int64)
     bits, R = codes[0].bits, wanted.shape[1]
     key = np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32)
     held, factors = _quantised(q.numpy(), F(scale))
@@ -54,10 +55,10 @@ def scan_sample(
         _draw(weights, described, wanted.numpy(), floor.numpy(), step.numpy(), key, layer, PRIORITY[draw], *outputs)
 
 
-def _described(codes: Codes) -> tuple[int, ...]:
+def _described(codes: Codes, n: int) -> tuple[int, ...]:
     expect_whole_codes(codes, "codes")
     Hkv, blocks, W, _ = codes.words.shape
-    return codes.words.data_ptr(), codes.scales.data_ptr(), codes.length, Hkv, blocks, W
+    return codes.words.data_ptr(), codes.scales.data_ptr(), n, Hkv, blocks, W
 
 
 @njit(cache=True, error_model="numpy")

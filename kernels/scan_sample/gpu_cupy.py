@@ -23,6 +23,7 @@ MOST_MEMBERS = 8  # heads of a group that a block estimates
 def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
+    lengths: torch.Tensor,
     wanted: torch.Tensor,
     floor: torch.Tensor,
     step: torch.Tensor,
@@ -42,17 +43,17 @@ def scan_sample(
     s, priority = Scratch.of(q, codes, R), draw == "priority"
     grid, stride = (s.parts, R, B), s.scores.shape[-1]
     module = _module(q, codes[0], H // R, priority)
-    drawn, random = (s.proposals, s.cuts, s.lengths, step), (np.uint64(seed), layer, stride)
+    drawn, random = (s.proposals, s.cuts, lengths, step), (np.uint64(seed), layer, stride)
     with torch.cuda.device_of(q), stream(q.device):
-        _estimate(q, codes, scale, H // R, priority, s)
-        launch(module, "propose", grid, THREADS, s.scores, s.peaks, s.sums, s.lengths, s.proposals, s.bins, stride)
+        _estimate(q, codes, lengths, scale, H // R, priority, s)
+        launch(module, "propose", grid, THREADS, s.scores, s.peaks, s.sums, lengths, s.proposals, s.bins, stride)
         if priority:
-            scan_priority.lift_least(wanted, s.lengths, H // R, floor, s.cuts)
+            scan_priority.lift_least(wanted, lengths, H // R, floor, s.cuts)
             lifted = torch.empty_like(s.proposals)
             launch(module, "lift", grid, THREADS, *drawn, lifted, *random)
-            scan_priority.cut_at(lifted, wanted, s.lengths, s.cuts)
+            scan_priority.cut_at(lifted, wanted, lengths, s.cuts)
         else:
-            tried = s.proposals, s.bins, wanted, s.lengths, s.certain, s.rest, stride
+            tried = s.proposals, s.bins, wanted, lengths, s.certain, s.rest, stride
             launch(module, "try_candidates", grid, THREADS, *tried)
         found = wanted, floor, s.certain, s.rest, s.counts
         launch(module, "count_drawn", grid, THREADS, *drawn, *found, *random)
@@ -60,7 +61,15 @@ def scan_sample(
         launch(module, "write_drawn", grid, THREADS, *drawn, s.counts, *outputs)
 
 
-def _estimate(q: torch.Tensor, codes: Sequence[Codes], scale: float, heads: int, priority: bool, s: Scratch) -> None:
+def _estimate(
+    q: torch.Tensor,
+    codes: Sequence[Codes],
+    lengths: torch.Tensor,
+    scale: float,
+    heads: int,
+    priority: bool,
+    s: Scratch,
+) -> None:
     """Scores of all requests, and each part's largest and sum."""
     (B, H, _), held = q.shape, (s.queries, s.corrections, s.factors)
     module = _module(q, codes[0], heads, priority)
@@ -68,7 +77,7 @@ def _estimate(q: torch.Tensor, codes: Sequence[Codes], scale: float, heads: int,
     for b, one in enumerate(codes):
         Hkv, blocks = one.words.shape[:2]
         grid = (s.parts, Hkv * -(-H // Hkv // MOST_MEMBERS))
-        left = s.lengths, s.scores, s.peaks, s.sums, b, one.length, blocks, s.scores.shape[-1], H
+        left = lengths, s.scores, s.peaks, s.sums, b, blocks, s.scores.shape[-1], H
         launch(_module(q, one, heads, priority), "estimate", grid, THREADS, one.words, one.scales, *held, *left)
 
 

@@ -1,7 +1,8 @@
 """scan_sample in Triton: six kernels without a wait for the host, each over all requests but for reading their codes.
 
 Queries become whole numbers; codes are estimated; heads' estimates become proposals; a few multipliers are tried; each
-part of a row counts its draws; they are written where those of the parts before end.
+part of a row counts its draws; they are written where those of the parts before end. There are programs for all tokens
+that codes name; those beyond `lengths` find nothing to do.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from truffle.kernels.scan_triton.propose import propose, propose_tiling, try_can
 def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
+    lengths: torch.Tensor,
     wanted: torch.Tensor,
     floor: torch.Tensor,
     step: torch.Tensor,
@@ -42,23 +44,25 @@ def scan_sample(
     grid, stride, stream = (s.parts, R, B), s.scores.shape[-1], (seed, layer, s.scores.shape[-1])
     options = drawing.tiling()
     with torch.cuda.device_of(q):
-        _estimate(q, codes, scale, H // R, s)
-        propose[grid](s.scores, s.peaks, s.sums, s.lengths, s.proposals, s.bins, stride, **propose_tiling(H // R))
+        _estimate(q, codes, lengths, scale, H // R, s)
+        propose[grid](s.scores, s.peaks, s.sums, lengths, s.proposals, s.bins, stride, **propose_tiling(H // R))
         if priority:
-            scan_priority.lift_least(wanted, s.lengths, H // R, floor, s.cuts)
+            scan_priority.lift_least(wanted, lengths, H // R, floor, s.cuts)
             lifted = torch.empty_like(s.proposals)
-            drawing.lift[grid](s.proposals, s.cuts, s.lengths, step, lifted, *stream, **options)
-            scan_priority.cut_at(lifted, wanted, s.lengths, s.cuts)
+            drawing.lift[grid](s.proposals, s.cuts, lengths, step, lifted, *stream, **options)
+            scan_priority.cut_at(lifted, wanted, lengths, s.cuts)
         else:
-            try_candidates[grid](s.proposals, s.bins, wanted, s.lengths, s.certain, s.rest, stride, **try_tiling())
-        drawn = s.proposals, s.cuts, s.lengths, step
+            try_candidates[grid](s.proposals, s.bins, wanted, lengths, s.certain, s.rest, stride, **try_tiling())
+        drawn = s.proposals, s.cuts, lengths, step
         found = wanted, floor, s.certain, s.rest, s.counts
         drawing.count_drawn[grid](*drawn, *found, *stream, PRIORITY=priority, **options)
         outputs = ids, log_weight, count, *stream, ids.shape[1]
         drawing.write_drawn[grid](*drawn, s.counts, *outputs, PRIORITY=priority, **options)
 
 
-def _estimate(q: torch.Tensor, codes: Sequence[Codes], scale: float, heads: int, s: Scratch) -> None:
+def _estimate(
+    q: torch.Tensor, codes: Sequence[Codes], lengths: torch.Tensor, scale: float, heads: int, s: Scratch
+) -> None:
     """Scores of all requests, and each part's largest and sum."""
     (B, H, d), words, bits = q.shape, codes[0].words.shape[2], codes[0].bits
     held = s.queries.view(torch.int8), s.corrections, s.factors, s.bins
@@ -68,6 +72,6 @@ def _estimate(q: torch.Tensor, codes: Sequence[Codes], scale: float, heads: int,
         options = tiling(H // Hkv, words, bits)
         grid = (s.parts, Hkv * -(-options["GROUP"] // options["HEADS"]))
         estimate[grid](
-            one.words, one.scales, s.queries, s.corrections, s.factors, s.lengths, s.scores, s.peaks, s.sums,
-            b, one.length, blocks, s.scores.shape[-1], H, **options,
+            one.words, one.scales, s.queries, s.corrections, s.factors, lengths, s.scores, s.peaks, s.sums,
+            b, blocks, s.scores.shape[-1], H, **options,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from truffle.kernels.scanning import Drawing
 def scan_sample(
     q: torch.Tensor,
     codes: Sequence[Codes],
+    lengths: torch.Tensor,
     wanted: torch.Tensor,
     floor: torch.Tensor,
     step: torch.Tensor,
@@ -30,7 +31,7 @@ def scan_sample(
     pinning: str = "none",
 ) -> None:
     R = wanted.shape[1]
-    for b, held in enumerate(codes):
+    for b, held in enumerate(scanning.in_use(codes, lengths)):
         weights = scanning.proposals(scanning.estimates(q[b], held, scale), R)
         for r in range(R):
             row = b * R + r

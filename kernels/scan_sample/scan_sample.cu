@@ -103,10 +103,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 // peaks and sums [B, H, MOST_PARTS]. Grid [parts, Hkv * CHUNKS].
 extern "C" __global__ void __launch_bounds__(THREADS)
     estimate(const uint4 *words, const ushort4 *scales, const int *queries, const int *corrections,
-             const float *factors, int *lengths, float *scores, float *peaks, float *sums, int b, int n, int blocks,
+             const float *factors, const int *lengths, float *scores, float *peaks, float *sums, int b, int blocks,
              int stride, int H) {
     __shared__ __align__(16) int query[QUERY_WORDS][MEMBERS];
-    const int g = blockIdx.y / CHUNKS, member = blockIdx.y % CHUNKS * MEMBERS;
+    const int n = lengths[b], g = blockIdx.y / CHUNKS, member = blockIdx.y % CHUNKS * MEMBERS;
     const int count = min(MEMBERS, GROUP - member);
     const long long head = (long long)b * H + g * GROUP + member;
     for (int i = threadIdx.x; i < QUERY_WORDS * MEMBERS; i += THREADS)
@@ -161,7 +161,6 @@ extern "C" __global__ void __launch_bounds__(THREADS)
             sums[(head + h) * MOST_PARTS + blockIdx.x] = sum;
         }
     }
-    if (threadIdx.x == 0) lengths[b] = n;
 }
 
 // scores, peaks and sums become proposals [B, R, stride], counted by size in bins [B, R, BINS].

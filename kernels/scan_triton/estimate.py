@@ -19,6 +19,7 @@ LARGEST_CODE = tl.constexpr(scanning.LARGEST_CODE)
 LARGEST_QUERY = tl.constexpr(scanning.LARGEST_QUERY)
 LOG2_E = tl.constexpr(1.4426950408889634)
 EVEN = tl.constexpr(1.5 * 2**23)  # added and taken away again, it leaves a whole number, the nearest even
+AHEAD = tl.constexpr(2)  # words that are asked for before those in hand are multiplied
 EMULATED = tl.constexpr(INTERPRETED)
 
 
@@ -71,13 +72,22 @@ def multiply_bytes(b_code, b_query, b_sum):
     )
 
 
+@triton.jit
+def words_from(p_token, m_block, first: tl.constexpr, W: tl.constexpr):
+    """Up to AHEAD words of a tile of tokens, from `first` on."""
+    found = ()
+    for w in tl.static_range(first, min(first + AHEAD, W)):
+        found += (tl.load(p_token + w * 64, mask=m_block, other=0),)
+    return found
+
+
 def tiling(group: int, words: int, bits: int) -> dict:
     """Constants of `estimate` for groups of query heads and tokens of as many words."""
     heads = min(8, triton.next_power_of_2(group))
     return {"GROUP": group, "HEADS": heads, "W": words, "BITS": bits, "TILE": 512, "num_warps": 4}
 
 
-@triton.jit(do_not_specialize=["b", "n", "blocks"])
+@triton.jit(do_not_specialize=["b", "blocks"])
 def estimate(
     p_words,  # [Hkv, blocks, W, 64]
     p_scales,  # [Hkv, blocks, 64]
@@ -89,7 +99,6 @@ def estimate(
     p_peaks,  # [B, H, MOST_PARTS]
     p_sums,  # [B, H, MOST_PARTS]
     b,
-    n,
     blocks,
     stride,
     H,
@@ -103,6 +112,7 @@ def estimate(
     MASK: tl.constexpr = 0x01010101 * ((1 << BITS) - 1)
     CHUNKS: tl.constexpr = (GROUP + HEADS - 1) // HEADS
     part, g = tl.program_id(0), (tl.program_id(1) // CHUNKS).to(tl.int64)
+    n = tl.load(p_lengths + b)
     o_member = tl.program_id(1) % CHUNKS * HEADS + tl.arange(0, HEADS)
     m_member = o_member < GROUP
     o_head = b * H + g * GROUP + tl.minimum(o_member, GROUP - 1)
@@ -118,12 +128,16 @@ def estimate(
         m_block = o_block < blocks
         p_token = p_words + (g * blocks + o_block) * (W * 64) + o_tile % 64
         b_sum = tl.zeros([HEADS, TILE], tl.int32)
-        for w in tl.static_range(W):
-            b_word = tl.load(p_token + w * 64, mask=m_block, other=0)
-            for f in tl.static_range(FIELDS):
-                b_query = tl.load(p_queries + o_query + w * FIELDS + f)
-                b_sum = multiply_bytes((b_word >> (BITS * f)) & MASK, b_query, b_sum)
         b_scale = tl.load(p_scales + (g * blocks + o_block) * 64 + o_tile % 64, mask=m_block, other=0.0)
+        b_words = words_from(p_token, m_block, 0, W)
+        for start_w in tl.static_range(0, W, AHEAD):
+            b_later = words_from(p_token, m_block, start_w + AHEAD, W)
+            tl.debug_barrier()  # or the assembler asks for each word where it is needed, and waits for memory there
+            for w in tl.static_range(start_w, min(start_w + AHEAD, W)):
+                for f in tl.static_range(FIELDS):
+                    b_query = tl.load(p_queries + o_query + w * FIELDS + f)
+                    b_sum = multiply_bytes((b_words[w - start_w] >> (BITS * f)) & MASK, b_query, b_sum)
+            b_words = b_later
         b_score = (2 * b_sum - b_correction[:, None]).to(tl.float32) * (b_scale.to(tl.float32) * b_factor[:, None])
         b_score = tl.where(first + o_tile < n, b_score, -float("inf"))
         tl.store(p_scores + o_head[:, None] * stride + first + o_tile, b_score, mask=m_member[:, None])
@@ -133,4 +147,3 @@ def estimate(
 
     tl.store(p_peaks + o_head * MOST_PARTS + part, b_peak, mask=m_member)
     tl.store(p_sums + o_head * MOST_PARTS + part, b_total, mask=m_member)
-    tl.store(p_lengths + b, n)

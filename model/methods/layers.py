@@ -24,6 +24,8 @@ from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.resident import ResidentLayer
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.scan import ScanSelector
+from truffle.model.methods.scanned import ScannedLayer
+from truffle.model.methods.sealing import SealingLayer
 from truffle.model.methods.selecting import SelectingLayer
 from truffle.model.methods.selector import Selector
 from truffle.model.methods.streaming import StreamingLayer
@@ -45,12 +47,17 @@ def _layer(shape: ModelShape, config: DecodeConfig, ops: Operations, index: int)
     if isinstance(p, LshParameters | ScanParameters):
         selector = _table_or_scan(p, index, shape.head_dim, ops)
         dtype = getattr(torch, config.execution.store_format)
-        kind = FusedLayer if config.fused else ResidentLayer if config.resident else SampledLayer
-        return kind(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
+        return _sampled_kind(config, ops)(p.sink, p.window, p.seal_tokens, dtype, selector, ops)
     if isinstance(p, SelectingParameters):
         new_selector = partial(selector_of, p, index, shape.head_dim, ops)
         return SelectingLayer(p.sink, p.window, getattr(p, "seed", 0), index, new_selector)
     return StreamingLayer(p, ops)
+
+
+def _sampled_kind(config: DecodeConfig, ops: Operations) -> type[SealingLayer]:
+    if config.resident:
+        return ResidentLayer
+    return FusedLayer if config.fused else ScannedLayer if ops.scans_beside else SampledLayer
 
 
 def _table_or_scan(p: LshParameters | ScanParameters, layer: int, head_dim: int, ops: Operations) -> Selector:

@@ -40,8 +40,11 @@ class SampledLayer(SealingLayer):
     def exchanges(self, parts: list[range], heads: int) -> list[Exchange]:
         """Exchanges for parts of the batch that cover it, queries of `heads` heads; these replace all others."""
         self._forget_steps()
-        self._exchanges = made = [Exchange(self, self._exact, self._ops, part, heads) for part in parts]
+        self._exchanges = made = [self._exchange(part, heads) for part in parts]
         return made
+
+    def _exchange(self, requests: range, heads: int) -> Exchange:
+        return Exchange(self, self._exact, self._ops, requests, heads)
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         self.make_room()

@@ -10,9 +10,10 @@ from functools import partial
 import torch
 
 from truffle.kernels.checks import expect
-from truffle.kernels.codes import BLOCK_TOKENS, Codes, words_of
+from truffle.kernels.codes import BLOCK_TOKENS, Codes, with_spare, words_of
 from truffle.kernels.rotation import rotation
 from truffle.kernels.scanning import room_for
+from truffle.model.methods.expected import Expected
 from truffle.model.methods.selector import Cached, Selection
 from truffle.model.operations import Operations
 from truffle.model.scan_parameters import ScanParameters
@@ -23,6 +24,10 @@ class ScanSelector:
 
     New keys are quantised where they are, and go behind the codes there are. A request draws in any batch what it draws
     alone.
+
+    Attributes:
+        codes: by request.
+        moves: how often codes have found no room where they were.
     """
 
     def __init__(self, parameters: ScanParameters, layer: int, head_dim: int, ops: Operations) -> None:
@@ -31,14 +36,22 @@ class ScanSelector:
         self._rotation = torch.from_numpy(rotation(head_dim, parameters.seed, layer).copy())
         self._centers: dict[int, torch.Tensor] = {}  # where the keys are
         self.codes: dict[int, Codes] = {}
-        self._expected: dict[range, tuple[torch.Tensor, torch.Tensor, float]] = {}
+        self._expected: dict[range, Expected] = {}  # by requests that are scanned together
+        self.moves = 0
 
     def add(self, request: int, keys: torch.Tensor) -> Callable[[], None]:
+        heads, count, d = keys.shape
         if request not in self._centers:
             mean = keys.mean(dim=1, dtype=torch.float32)
             self._centers[request] = mean if self._p.centred else torch.zeros_like(mean)
-            self.codes[request] = Codes.allocate(len(keys), 0, self._head_dim, self._p.bits, **self._ops.team)
-        return partial(self._append, request, self._quantised(keys, self._centers[request]))
+            room = with_spare(count) if self._ops.scans_beside else 0
+            self.codes[request] = Codes.allocate(heads, room, d, self._p.bits, **self._ops.codes_team)
+            self.moves += 1
+        append = partial(self._append, request, self._quantised(keys, self._centers[request]))
+        if not self._ops.scans_beside:
+            return append
+        append()  # the device's work alone
+        return lambda: None
 
     def _quantised(self, keys: torch.Tensor, center: torch.Tensor) -> Codes:
         """Codes of keys [Hkv, m, d] alone, on their device."""
@@ -59,11 +72,14 @@ class ScanSelector:
 
     def _append(self, request: int, made: Codes) -> None:
         held = self.codes[request]
-        longer = held.longer(made.length, **self._ops.team)
+        longer = held.longer(made.length, **self._ops.codes_team)
         for source, target in ((made.words, longer.words), (made.scales, longer.scales)):
             self._put(source, target, held.length, made.length)
         self.codes[request] = longer
-        self._expected.clear()
+        self.moves += longer.words is not held.words
+        for requests, expected in self._expected.items():
+            if request in requests:
+                expected.renew(self._p, self._codes_of(requests))
 
     def _put(self, source: torch.Tensor, target: torch.Tensor, start: int, count: int) -> None:
         """Carry home the `count` tokens of a source, to be those from `start` on of a target; tokens are last axes."""
@@ -83,55 +99,78 @@ class ScanSelector:
         return (self._head_dim,), torch.float32
 
     def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
-        """The query, rotated as the keys are: a request at a time, so that none is rounded by what is beside it."""
+        """The query, rotated as the keys are."""
+        question.copy_(self.turned(q, torch.empty(q.shape, device=q.device)))
+
+    def turned(self, q: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        """q rotated, to memory of its device: a request at a time, so that none is rounded by what is beside it."""
         turn = self._turn(q.device)
-        question.copy_(torch.bmm(q.float(), turn.expand(len(q), *turn.shape)))
+        return torch.bmm(q.float(), turn.expand(len(q), *turn.shape), out=out)
 
     def choose(
         self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached
     ) -> tuple[Callable[[], None], Selection]:
-        b, heads, home = len(requests), question.shape[1], question.device
-        codes = self._codes_of(requests)
-        rows = heads if self._p.per == "head" else len(codes[0].words)
-        wanted, floor, most = self._expected_of(requests, codes, rows, home)
-        room = min(capacity, room_for(most))
+        b, home = len(requests), question.device
+        lists, room = self.room(requests, question.shape[1])
         found = Selection(
-            ids=torch.empty(b * rows, room, dtype=torch.int32, device=home),
-            count=torch.empty(b * rows, dtype=torch.int32, device=home),
-            log_weight=torch.empty(b * rows, room, device=home),
+            ids=torch.empty(lists, min(capacity, room), dtype=torch.int32, device=home),
+            count=torch.empty(lists, dtype=torch.int32, device=home),
+            log_weight=torch.empty(lists, min(capacity, room), device=home),
         )
         step = torch.zeros(b, dtype=torch.int32, device=home)
-        scan = self._ops.repeated(
-            "scan_sample", question, codes, wanted, floor, step, found.ids, found.count, found.log_weight,
-            scale=self._head_dim**-0.5, seed=self._p.seed, layer=self._layer,
-        )  # fmt: skip
+        scan = self.scan(question, requests, step, found)
 
         def find() -> None:
             step.copy_(cached())
             scan()
-            count.view(b, rows, -1).copy_(found.count.view(b, rows, 1))
+            count.view(b, lists // b, -1).copy_(found.count.view(b, -1, 1))
 
         return find, found
+
+    def holds(self, requests: range) -> bool:
+        """Whether there are codes of any of these requests."""
+        return any(request in self.codes for request in requests)
+
+    def room(self, requests: range, heads: int) -> tuple[int, int]:
+        """Lists that requests of so many query heads draw, some of them with codes, and the ids that a list may have as
+        long as codes stay where they are."""
+        codes = self._codes_of(requests)
+        expected = (sum(self._p.expected(held.capacity)) for held in codes)
+        room = min(max(held.capacity for held in codes), room_for(max(expected)))
+        return len(requests) * self._rows(codes, heads), room
+
+    def scan(self, question: torch.Tensor, requests: range, step: torch.Tensor, found: Selection) -> Callable[[], None]:
+        """A call that draws by what the question and `step` [b] hold then: valid, and the same work on the same memory,
+        until codes move."""
+        codes = self._codes_of(requests)
+        e = self._expected_of(requests, codes, self._rows(codes, question.shape[1]), question.device)
+        spacious = [replace(held, length=held.capacity) for held in codes]
+        return self._ops.repeated(
+            "scan_sample", question, spacious, e.lengths, e.wanted, e.floor, step,
+            found.ids, found.count, found.log_weight,
+            scale=self._head_dim**-0.5, seed=self._p.seed, layer=self._layer,
+        )  # fmt: skip
+
+    def _rows(self, codes: list[Codes], heads: int) -> int:
+        return heads if self._p.per == "head" else len(codes[0].words)
 
     def _codes_of(self, requests: range) -> list[Codes]:
         """Those of each request, of no length where nothing is stored yet."""
         empty = replace(next(self.codes[request] for request in requests if request in self.codes), length=0)
         return [self.codes.get(request, empty) for request in requests]
 
-    def _expected_of(
-        self, requests: range, codes: list[Codes], rows: int, home: torch.device
-    ) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """`wanted` [b, rows] and `floor` [b] of scan_sample, and the most keys that a request expects; made once for
-        the codes there are, as a step that is being captured can bring no numbers from the host."""
+    def _expected_of(self, requests: range, codes: list[Codes], rows: int, home: torch.device) -> Expected:
+        """Made once, as a step that is being captured can bring no numbers from the host."""
         if requests not in self._expected:
-            keys = torch.tensor([self._p.expected(held.length) for held in codes], dtype=torch.float32)
-            wanted, floor = keys[:, :1].repeat(1, rows), keys[:, 1].contiguous()
-            self._expected[requests] = wanted.to(home), floor.to(home), float(keys.double().sum(1).max())
+            self._expected[requests] = expected = Expected.allocate(len(requests), rows, home)
+            expected.renew(self._p, codes)
         return self._expected[requests]
 
     def twin(self) -> ScanSelector:
         other = copy.copy(self)
         other._centers, other.codes, other._expected = dict(self._centers), dict(self.codes), {}
+        if self._ops.scans_beside:  # they grow in place
+            other.codes = {request: _copied(held) for request, held in self.codes.items()}
         return other
 
     def keep(self, requests: list[int]) -> None:
@@ -143,3 +182,7 @@ class ScanSelector:
     @property
     def memory_bytes(self) -> int:
         return sum(codes.memory_bytes for codes in self.codes.values())
+
+
+def _copied(codes: Codes) -> Codes:
+    return replace(codes, words=codes.words.clone(), scales=codes.scales.clone())

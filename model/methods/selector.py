@@ -80,7 +80,12 @@ def distinct_rows(
     count = torch.empty(question.shape[:2].numel(), dtype=torch.int32, device=question.device)
     find, chosen = selector.choose(question, requests, count, capacity, cached)
     find()
-    heads = chosen.ids.cpu().view(len(requests), kv_heads, -1, chosen.ids.shape[1])  # [b, Hkv, G or 1, capacity]
+    return distinct_of(chosen, len(requests), kv_heads)
+
+
+def distinct_of(chosen: Selection, batch: int, kv_heads: int) -> torch.Tensor:
+    """Rows that a selection names by key/value head, [b, Hkv] on the CPU."""
+    heads = chosen.ids.cpu().view(batch, kv_heads, -1, chosen.ids.shape[1])  # [b, Hkv, G or 1, capacity]
     counts = chosen.count.cpu().view(heads.shape[:3])
     distinct = torch.empty(heads.shape[:2], dtype=torch.int64)
     for b, g in itertools.product(*map(range, distinct.shape)):

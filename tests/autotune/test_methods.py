@@ -22,7 +22,7 @@ from truffle.autotune.space import Space
 from truffle.autotune.storage import StudyError, open_study
 from truffle.kernels.checks import ArgumentError
 from truffle.model import tuned
-from truffle.model.config import METHODS, DecodeConfig
+from truffle.model.config import METHODS, DecodeConfig, Execution
 from truffle.model.llama import Decoder
 from truffle.model.shapes import SHAPES
 from truffle.model.weights import random_weights
@@ -169,14 +169,20 @@ def test_reference_methods_keep_all_keys_where_the_model_is():
     assert streaming.gpu_bytes == weights + (2 * CONTEXT + 30 * 68) * 4096
 
 
-def test_a_scan_has_its_stores_and_codes_on_the_host():
+def test_a_scan_has_its_codes_on_the_card_or_on_the_host():
     weights, dense, tokens = 2 * 8_030_261_248, 2 * CONTEXT * 4096, CONTEXT - 68
-    config = DecodeConfig(method="scan", parameters={"bits": 2})
-    card, host = (memory(LLAMA, config, CONTEXT, has_gpu) for has_gpu in (True, False))
+    apart = DecodeConfig(method="scan", parameters={"bits": 2}, execution=Execution(codes="host"))
+    card, host = (memory(LLAMA, apart, CONTEXT, has_gpu) for has_gpu in (True, False))
     assert card.index_bytes == host.index_bytes == 30 * 8 * -(-tokens // 64) * 64 * (2 * 128 // 8 + 2)
     assert card.host_bytes == 30 * tokens * 4096 + card.index_bytes
     assert card.gpu_bytes == weights + dense + 30 * (68 + 128) * 4096
     assert host.host_bytes == card.gpu_bytes + card.host_bytes
+    config = DecodeConfig(method="scan", parameters={"bits": 2})
+    there = memory(LLAMA, config, CONTEXT, has_gpu=True)
+    assert there.index_bytes == 30 * 8 * -(-(tokens + tokens // 8) // 64) * 64 * (2 * 128 // 8 + 2)
+    assert there.gpu_bytes == card.gpu_bytes + there.index_bytes
+    assert there.host_bytes == 30 * tokens * 4096
+    assert memory(LLAMA, config, CONTEXT, has_gpu=False) == host
 
 
 def test_a_scan_that_draws_too_much_is_ruled_out():

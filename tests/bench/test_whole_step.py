@@ -13,7 +13,7 @@ from truffle.bench.timeline import LayerSpans, breakdown, typical
 from truffle.bench.vram import filled, parse_size, static_bytes
 from truffle.bench.workloads import parse_workload
 from truffle.kernels.checks import ArgumentError
-from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, DenseParameters, Execution, LshParameters, ModelShape, ScanParameters
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.shapes import SHAPES
 
@@ -22,6 +22,10 @@ FUSED = DecodeConfig(
     parameters=LshParameters(K=6, L=20, dense_layers=(0, 3), seal_tokens=64),
     implementations={"retrieve_attend": "auto"},
     execution=Execution(batch_size=2, store_format="float32"),
+)
+SCANNED = DecodeConfig(
+    parameters=ScanParameters(budget=0.1, dense_layers=(0, 3), seal_tokens=64),
+    execution=Execution(batch_size=2, store_format="float32", codes="device"),
 )
 
 
@@ -33,8 +37,10 @@ def workload(monkeypatch):
 
 
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_whole_steps_are_timed_and_taken_apart(workload, micro_batches):
-    config = FUSED.model_copy(update={"execution": FUSED.execution.model_copy(update={"micro_batches": micro_batches})})
+@pytest.mark.parametrize("config", [FUSED, SCANNED], ids=["fused", "scanned"])
+def test_whole_steps_are_timed_and_taken_apart(workload, config, micro_batches):
+    execution = config.execution.model_copy(update={"micro_batches": micro_batches})
+    config = config.model_copy(update={"execution": execution})
     record, timeline = whole_step.time_steps(workload, config, 4, "cpu", torch.float32)
     assert record["kind"] == "measured"
     assert (record["dense_layers"], record["sparse_layers"]) == (2, 3)
@@ -147,6 +153,17 @@ def test_stores_and_tables_that_reside_on_the_gpu_are_static_parts():
     rows = 98_304 - 4 - 64
     index = 8 * 150 * (2 * rows + 2 * 4 * 1025)  # two segments
     assert resident - host == 30 * (rows * 8 * 512 + index)
+
+
+def test_codes_beside_rows_on_the_host_are_a_static_part():
+    shape = SHAPES["llama-3.1-8b"]
+    host, there = (
+        static_bytes(shape, DecodeConfig(parameters=ScanParameters(), execution=Execution(codes=codes)), 98_304)
+        for codes in ("host", "auto")
+    )
+    rows = 98_304 - 4 - 64
+    blocks = -(-(rows + rows // 8) // 64)  # with room for an eighth more
+    assert there - host == 30 * 8 * blocks * 64 * (128 // 2 + 2)
 
 
 def test_what_is_left_of_a_limit_is_filled_with_dense_layers():

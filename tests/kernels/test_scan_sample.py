@@ -134,7 +134,7 @@ def test_every_implementation_and_thread_count_draws_the_same(name, lengths):
 @pytest.mark.parametrize("draw", ["poisson", "priority"])
 def test_a_request_draws_in_a_batch_what_it_draws_alone(name, draw):
     whole = run(name, case_of(lengths=[1100, 0, 90, 300], floor=[3.0, 8.0, 0.0, 20.0], draw=draw))
-    R, per_request = whole["wanted"].shape[1], ("q", "codes", "wanted", "floor", "step")
+    R, per_request = whole["wanted"].shape[1], ("q", "codes", "lengths", "wanted", "floor", "step")
     for b in range(4):
         own = {name: whole[name][b : b + 1] for name in per_request}
         rows = {name: whole[name][b * R : (b + 1) * R] for name in ("ids", "count", "log_weight")}
@@ -178,6 +178,8 @@ CHANGES = {
         "scales: expected shape",
     ),
     "elsewhere": (lambda a: {"codes": [replace(a["codes"][0], words=a["codes"][0].words.to("meta"))]}, "device"),
+    "longer than they are": (lambda a: {"lengths": a["lengths"] + 1}, r"lengths: expected 0 to 150, which codes\[0\]"),
+    "shorter than nothing": (lambda a: {"lengths": -a["lengths"]}, r"lengths: expected 0 to 150, .* got -150"),
     "fewer than none": (lambda a: {"wanted": -a["wanted"]}, "wanted: expected numbers of 0"),
     "no number": (lambda a: {"wanted": a["wanted"] * torch.nan}, "wanted: expected numbers of 0"),
     "infinite": (lambda a: {"wanted": a["wanted"] * torch.inf}, "wanted: expected numbers of 0"),

@@ -32,11 +32,13 @@ from truffle.model.config import (
 from truffle.model.llama import Decoder
 from truffle.model.methods.layers import layer_caches
 from truffle.model.methods.resident import ResidentLayer
+from truffle.model.methods.scanned import ScannedLayer
 from truffle.model.operations import DEVICE_OPS, Operations
 from truffle.model.weights import random_weights
 
 THERE = {"retrieve": "gpu_triton", "sparse_attend": "gpu_triton"}
 SCANNED_THERE = {"scan_sample": "gpu_triton", "sparse_attend": "gpu_triton"}
+CODES_THERE = {"scan_sample": "gpu_triton"}
 TINY = SHAPE.model_copy(update={"layers": 2, "heads": 3, "kv_heads": 1})
 LSH = LshParameters(K=3, L=4, sink=2, window=4, dense_layers=(0,), seal_tokens=8)
 SCAN = ScanParameters(budget=0.5, sink=2, window=4, dense_layers=(0,), seal_tokens=8)
@@ -74,22 +76,24 @@ def life(decoder: Decoder):
 
 @only_interpreted
 @pytest.mark.parametrize(
-    ("parameters", "execution"),
+    ("parameters", "implementations", "execution"),
     [
-        (LSH, {}),
-        (LSH, {"micro_batches": 2, "store_format": "int8"}),
-        (LSH.model_copy(update={"probing": Probing.named("ball 1"), "L": 1, "min_hits": 1}), {}),
-        (LSH.model_copy(update={"family": "cross_polytope", "coordinates": 2}), {}),
-        (SCAN, {"micro_batches": 2}),
+        (LSH, THERE, {}),
+        (LSH, THERE, {"micro_batches": 2, "store_format": "int8"}),
+        (LSH.model_copy(update={"probing": Probing.named("ball 1"), "L": 1, "min_hits": 1}), THERE, {}),
+        (LSH.model_copy(update={"family": "cross_polytope", "coordinates": 2}), THERE, {}),
+        (SCAN, SCANNED_THERE, {"micro_batches": 2}),
+        (SCAN, CODES_THERE, {}),
     ],
-    ids=["one lane", "two lanes of int8", "ball", "cross-polytope", "scan"],
+    ids=["one lane", "two lanes of int8", "ball", "cross-polytope", "scan", "scan for rows on the host"],
 )
-def test_here_the_same_keys_and_logits_as_on_the_host(parameters, execution):
+def test_here_the_same_keys_and_logits_as_on_the_host(parameters, implementations, execution):
     weights = random_weights(TINY, seed=3)
-    implementations = SCANNED_THERE if parameters is SCAN else THERE
     there = Decoder(TINY, weights, config(parameters, implementations, **execution))
     host = Decoder(TINY, weights, config(parameters, {}, **execution))
-    assert [type(cache) for cache in there.caches[1:]] == [ResidentLayer]
+    assert [type(cache) for cache in there.caches[1:]] == [
+        ScannedLayer if implementations is CODES_THERE else ResidentLayer
+    ]
     sampled = 0
     for ours, theirs in zip(life(there), life(host), strict=True):
         (got, *accounts), (want, *expected) = (one if isinstance(one, tuple) else (one,) for one in (ours, theirs))

@@ -32,7 +32,8 @@ void bind_quantize_keys(const RealArray<3>& keys, const Array<const float, 2>& c
     quantize_keys(call, level, team);
 }
 
-std::vector<CodesView> views_of(const std::vector<const Codes*>& codes, int64_t B, int64_t H, int64_t d, int64_t R) {
+std::vector<CodesView> views_of(const std::vector<const Codes*>& codes, const int32_t* lengths, int64_t B, int64_t H,
+                                int64_t d, int64_t R) {
     expect(int64_t(codes.size()) == B, "codes", "one a request");
     std::vector<CodesView> views;
     for (const Codes* held : codes) {
@@ -41,17 +42,22 @@ std::vector<CodesView> views_of(const std::vector<const Codes*>& codes, int64_t 
         expect(H % heads == 0, "codes", "a head count that divides H");
         expect(R == H || R == heads, "wanted", "a row a query head or a key/value head");
         views.push_back(held->view);
+        const int64_t n = lengths[views.size() - 1];
+        expect(0 <= n && n <= held->view.length, "lengths", "0 to as many tokens as there are");
+        views.back().length = n;
     }
     return views;
 }
 
 void bind_scan_sample(const Array<const float, 3>& q, const std::vector<const Codes*>& codes,
-                      const Array<const float, 2>& wanted, const Array<const float, 1>& floor,
-                      const Array<const int32_t, 1>& step, const Array<int32_t, 2>& ids,
-                      const Array<int32_t, 1>& count, const Array<float, 2>& log_weight, float scale, int64_t seed, int64_t layer, bool priority, int threads,
-                      const std::string& isa, const std::string& pinning) {
+                      const Array<const int32_t, 1>& lengths, const Array<const float, 2>& wanted,
+                      const Array<const float, 1>& floor, const Array<const int32_t, 1>& step,
+                      const Array<int32_t, 2>& ids, const Array<int32_t, 1>& count,
+                      const Array<float, 2>& log_weight, float scale, int64_t seed, int64_t layer, bool priority,
+                      int threads, const std::string& isa, const std::string& pinning) {
     int64_t B = q.shape(0), H = q.shape(1), d = q.shape(2), R = wanted.shape(1), capacity = ids.shape(1);
     Threads team = expect_threads(threads, pinning);
+    expect_shape(lengths, "lengths", {B});
     expect_shape(wanted, "wanted", {B, R});
     expect_shape(floor, "floor", {B});
     expect_shape(step, "step", {B});
@@ -66,7 +72,7 @@ void bind_scan_sample(const Array<const float, 3>& q, const std::vector<const Co
     }
     for (int64_t b = 0; b < B; ++b)
         expect(std::isfinite(floor.data()[b]) && floor.data()[b] >= 0, "floor", "finite numbers from 0 on");
-    const std::vector<CodesView> views = views_of(codes, B, H, d, R);
+    const std::vector<CodesView> views = views_of(codes, lengths.data(), B, H, d, R);
     ScanSample call{B, H, d, R, capacity, q.data(), views.data(), wanted.data(), floor.data(), step.data(), ids.data(),
                     count.data(), log_weight.data(), scale, uint64_t(seed), uint32_t(layer), priority};
     Isa level = require_isa(isa);
@@ -80,8 +86,10 @@ void define_scan(nb::module_& m) {
     m.def("quantize_keys", &bind_quantize_keys, "keys"_a.noconvert(), "center"_a.noconvert(), "rotation"_a.noconvert(),
           "words"_a.noconvert(), "scales"_a.noconvert(), "start"_a, "bits"_a, "threads"_a, "isa"_a,
           "pinning"_a = "none");
-    m.def("scan_sample", &bind_scan_sample, "q"_a.noconvert(), "codes"_a, "wanted"_a.noconvert(), "floor"_a.noconvert(),
-          "step"_a.noconvert(), "ids"_a.noconvert(), "count"_a.noconvert(), "log_weight"_a.noconvert(), "scale"_a, "seed"_a, "layer"_a, "priority"_a, "threads"_a, "isa"_a, "pinning"_a = "none");
+    m.def("scan_sample", &bind_scan_sample, "q"_a.noconvert(), "codes"_a, "lengths"_a.noconvert(), "wanted"_a.noconvert(),
+          "floor"_a.noconvert(), "step"_a.noconvert(), "ids"_a.noconvert(), "count"_a.noconvert(),
+          "log_weight"_a.noconvert(), "scale"_a, "seed"_a, "layer"_a, "priority"_a, "threads"_a, "isa"_a,
+          "pinning"_a = "none");
 }
 
 }  // namespace truffle

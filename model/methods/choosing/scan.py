@@ -31,6 +31,7 @@ class Scanned(Sealed):
         super().__init__(parameters.seal_tokens)
         self._p, self._layer, self._ops = parameters, layer, ops
         self._selector = ScanSelector(parameters.fixed, layer, head_dim, ops)
+        self._home: torch.device = ops.codes_team["device"]
 
     def _take(self, keys: torch.Tensor) -> None:
         append = self._selector.add(0, keys)
@@ -58,16 +59,16 @@ class Scanned(Sealed):
         q = view.q.flatten(0, 1)[None]
         question = torch.empty_like(q)
         self._selector.ask(q, question)
-        return question.to(self._ops.home)
+        return question.to(self._home)
 
     def _tokens(self, view: View) -> torch.Tensor:
         cached = view.keys.shape[1] + view.fixed_keys.shape[1]
-        return torch.tensor([cached], dtype=torch.int32, device=self._ops.home)
+        return torch.tensor([cached], dtype=torch.int32, device=self._home)
 
     def _first(self, view: View, question: torch.Tensor) -> torch.Tensor:
         """p of the keys that the budget draws of those that are stored, 0 of the others, [R, stored]."""
         stored = view.keys.shape[1] - self.open
-        count = torch.empty(question.shape[1], dtype=torch.int32, device=self._ops.home)
+        count = torch.empty(question.shape[1], dtype=torch.int32, device=self._home)
         find, found = self._selector.choose(question, range(1), count, stored, lambda: self._tokens(view))
         find()
         return _spread_out(found, stored)
@@ -100,15 +101,16 @@ class Scanned(Sealed):
         p: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         """p [b, stored] of samples of the b rows that lack, of so many keys: one request each, as a floor is one's."""
-        b, (rows, stored), home = len(lacking), p.shape, self._ops.home
+        b, (rows, stored), home = len(lacking), p.shape, self._home
         asked, least = torch.zeros(b, rows), floor[lacking].float().clamp_max(stored)
         asked[range(b), lacking] = wanted[lacking].float().clamp_max(stored)
         room = min(stored, room_for(float((asked.double().amax(1) + least.double()).max())))
         ids, log_p = (torch.empty(b * rows, room, dtype=dtype, device=home) for dtype in (torch.int32, torch.float32))
         count, step = torch.zeros(b * rows, dtype=torch.int32, device=home), self._tokens(view).repeat(b)
+        scanned = torch.full((b,), stored, dtype=torch.int32, device=home)
         self._ops.scan_sample(
-            question.repeat(b, 1, 1), [self._selector.codes[0]] * b, asked.to(home), least.to(home),
-            step, ids, count, log_p, scale=question.shape[-1] ** -0.5, seed=self._p.seed, layer=self._layer,
+            question.repeat(b, 1, 1), [self._selector.codes[0]] * b, scanned, asked.to(home), least.to(home), step,
+            ids, count, log_p, scale=question.shape[-1] ** -0.5, seed=self._p.seed, layer=self._layer,
         )  # fmt: skip
         own = torch.arange(b, device=home) * rows + lacking.to(home)
         return _spread_out(Selection(ids[own], count[own], log_weight=log_p[own]), stored)

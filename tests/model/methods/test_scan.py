@@ -267,7 +267,7 @@ def test_others_call_no_operation_of_the_scan(method):
 
 def test_a_scan_on_a_gpu_attends_there():
     with pytest.raises(ValidationError) as caught:
-        DecodeConfig(parameters=ScanParameters(), implementations={"scan_sample": "gpu_triton"})
+        DecodeConfig(parameters=ScanParameters(), implementations={"sparse_attend": "gpu_triton"})
     assert "expected both of scan_sample and sparse_attend on a GPU" in one_line(caught.value)
     both = {"scan_sample": "gpu_triton", "sparse_attend": "gpu_triton"}
     config = DecodeConfig(parameters=ScanParameters(), implementations=both)
