@@ -61,7 +61,7 @@ def test_the_device_draws_what_the_host_draws():
         for one in (there, here):
             one.step(tokens(2, step).cuda())
         got, want = (one.caches[1].usage().attended.float() for one in (there, here))
-        assert want.min() > 5
+        assert want[0].min() > 20
         torch.testing.assert_close(got, want, atol=2.0, rtol=0.02)
 
 
