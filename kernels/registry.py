@@ -27,6 +27,8 @@ PREFERENCE = {
     "cpu": ("cpu_native", "cpu_numba", "reference"),
     "cuda": ("gpu_triton", "gpu_cupy", "reference"),
 }
+# What it tries before: at 96K of Llama-3.1-8B an H200 takes 47 us for a layer, and 66 in Triton.
+FIRST = {("scan_sample", "cuda"): ("gpu_cupy",)}
 
 
 class Unusable(RuntimeError):
@@ -196,7 +198,7 @@ def get(op: str, name: str = "auto", device: str = "cpu") -> Implementation:
 
 @functools.cache
 def _pick(op: str, device: str) -> Implementation:
-    for name in PREFERENCE[device]:
+    for name in FIRST.get((op, device), ()) + PREFERENCE[device]:
         if why_not(op, name) is None:
             log.info("%s: auto took %s", op, name)
             return _registered[op, name]
