@@ -1,4 +1,4 @@
-"""python -m truffle.bench accuracy: its four kinds, and which options each of them takes."""
+"""python -m truffle.bench accuracy: its kinds, and which options each of them takes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from truffle.bench import long_command, planted_command, task_command, text_command
+from truffle.bench import long_command, planted_command, task_command, text_command, text_comparison_command
 from truffle.bench.comparison import DENSITIES, add_comparison_arguments
 from truffle.kernels.checks import expect
 from truffle.model.arguments import add_decode_arguments
@@ -29,6 +29,9 @@ KINDS = {
         {"model": "smollm2", "context": 4096, "steps": 32, "continuation": "text", "temperature": 0.0,
          "prompt_file": None},
     ),
+    "texts": Kind(
+        text_comparison_command.compare_on_texts, {"model": "smollm2", "context": 4096, "steps": 32, **_COMPARED}
+    ),
     "tasks": Kind(
         task_command.measure_task_accuracy, {"model": "smollm2", "context": 4096, "setup": "A", **_COMPARED}
     ),
@@ -42,6 +45,7 @@ KINDS = {
 def add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of all kinds; those that a kind has a default for are None here until it is known."""
     kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--texts", metavar="KIND[,KIND]", help="methods on texts instead: reference, code, essays")
     kind.add_argument("--tasks", metavar="TASK[,TASK]", help="scores by task instead: niah, vt or such, ruler for all")
     kind.add_argument(
         "--long-generation", type=int, metavar="TOKENS", help="instead, error along a dense continuation of an opening"
@@ -63,7 +67,7 @@ def add_accuracy_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--prompt-file", type=Path, help="one text instead, continued by the dense model itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary, and what it is of")
-    group = parser.add_argument_group("comparing methods: with --tasks, --long-generation and --planted")
+    group = parser.add_argument_group("comparing methods: with --texts, --tasks, --long-generation and --planted")
     add_comparison_arguments(group)
     group.add_argument("--setup", choices=("A", "B"), help="question of a task read exactly, or through the method (A)")
     add_decode_arguments(parser)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.table import Table
 
+from truffle.bench.method_names import described, method_names
 from truffle.bench.tables import new_table
 
 
@@ -28,7 +28,7 @@ def task_table(rows: list[dict[str, Any]]) -> Table:
     """Scores by task and method, each beside exact decoding of the same samples, and output errors where known."""
     erring = "output_error" in rows[0]
     columns = ("task", "method", "asked", "density", "score", "to dense", "95% interval")
-    table = new_table(*columns, *(("error", "95% interval") if erring else ()), "samples")
+    table, names = new_table(*columns, *(("error", "95% interval") if erring else ()), "samples"), method_names(rows)
     for r in rows:
         shares = ("" if r[name] is None else f"{r[name]:.2%}" for name in ("asked_density", "density"))
         low, high = r["difference_low"], r["difference_high"]
@@ -36,7 +36,21 @@ def task_table(rows: list[dict[str, Any]]) -> Table:
             f"{r['difference']:+.1f}", "" if low is None else f"{low:+.1f} to {high:+.1f}",
         )  # fmt: skip
         errors = (f"{r['output_error']:.4f}", _between(r, "output_error")) if erring else ()
-        table.add_row(r["task"], _named(r), *shares, f"{r['score']:.1f}", *paired, *errors, str(r["samples"]))
+        table.add_row(r["task"], names[described(r)], *shares, f"{r['score']:.1f}", *paired, *errors, str(r["samples"]))
+    return table
+
+
+def text_table(rows: list[dict[str, Any]]) -> Table:
+    """Figures by kind of text and method."""
+    table, names = (
+        new_table("text", "method", "asked", "density", "rows", "kl", "95% interval", "top1", "error"),
+        method_names(rows),
+    )
+    for r in rows:
+        shares = ("" if r[name] is None else f"{r[name]:.2%}" for name in ("asked_density", "density", "rows"))
+        figures = (f"{r['kl']:.5f}", _between(r, "kl"), f"{r['top1']:.4f}")
+        error = "" if r["output_error"] is None else f"{r['output_error']:.4f}"
+        table.add_row(r["text"], names[described(r)], *shares, *figures, error)
     return table
 
 
@@ -44,14 +58,14 @@ def long_table(rows: list[dict[str, Any]]) -> Table:
     """Figures of methods along the way, by the tokens that each span starts behind, and of all of it."""
     spans = len({row["span"] for row in rows})
     starts = [f"{row['first_token']}-" for row in rows[: spans - 1]]
-    table = new_table("method", "asked", "figure", *starts, "all", "95% interval")
+    table, names = new_table("method", "asked", "figure", *starts, "all", "95% interval"), method_names(rows)
     for at in range(0, len(rows), spans):
         own = rows[at : at + spans]
         asked = own[0]["asked_density"]
-        described = [(_named(own[0]), "" if asked is None else f"{asked:.2%}"), *[("", "")] * 3]
-        for names, figure in zip(described, ("kl", "top1", "density", "rows"), strict=True):
+        heads = [(names[described(own[0])], "" if asked is None else f"{asked:.2%}"), *[("", "")] * 3]
+        for head, figure in zip(heads, ("kl", "top1", "density", "rows"), strict=True):
             shown = ("-" if r[figure] is None else f"{r[figure]:.4f}" for r in own)
-            table.add_row(*names, figure, *shown, _between(own[-1], figure))
+            table.add_row(*head, figure, *shown, _between(own[-1], figure))
     return table
 
 
@@ -59,14 +73,3 @@ def _between(row: dict[str, Any], figure: str) -> str:
     """The interval of a figure that has one."""
     low, high = (row.get(figure + end) for end in ("_low", "_high"))
     return "" if low is None else f"{low:.4f} to {high:.4f}"
-
-
-def _named(row: dict[str, Any]) -> str:
-    """The method, with what tells several of it apart."""
-    p = json.loads(row["parameters"])
-    if row["method"] == "scan":
-        return f"scan {p['bits']} bits, {p['per']}"
-    if row["method"] != "lsh":
-        return row["method"]
-    seal = f" seal {p['seal_tokens']}" if row["op"].startswith("accuracy_long") else ""
-    return f"lsh ({p['K']}, {p['L']}){seal}"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from truffle.bench.method_list import listed
 from truffle.bench.task_methods import Contender, contenders
 from truffle.kernels.checks import expect
 from truffle.model.arguments import require_device
@@ -18,7 +19,10 @@ DENSITIES = "0.05"
 
 def add_comparison_arguments(parser: argparse._ActionsContainer) -> None:
     """Options of who is compared; they replace --method."""
-    parser.add_argument("--methods", metavar="METHOD[,METHOD]", help="each compared with dense")
+    parser.add_argument(
+        "--methods", metavar="METHOD[,METHOD]",
+        help="each compared with dense; each may have options of its own: 'quest, lsh --K 13 --ball 1'",
+    )  # fmt: skip
     parser.add_argument("--densities", metavar="SHARE[,SHARE]", help=f"of the keys, for each method ({DENSITIES})")
 
 
@@ -32,7 +36,7 @@ def compared(arguments: argparse.Namespace) -> list[Contender]:
     for name in ("samples", "context", "threads"):
         expect(getattr(a, name) >= 1, name, "at least 1", getattr(a, name))
     expect(a.methods is not None, "methods", "those to compare, such as --methods lsh,quest", "none")
-    return contenders([part.strip() for part in a.methods.split(",")], _densities(a.densities), a)
+    return contenders(listed(a.methods), _densities(a.densities), a)
 
 
 def loaded(arguments: argparse.Namespace) -> LoadedModel:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from truffle.bench.accuracy_tables import long_table
 from truffle.bench.comparison import compared, journal_beside, loaded
+from truffle.bench.method_list import listed
 from truffle.bench.tables import show
 from truffle.bench.task_methods import Contender
 from truffle.model.config import PAPER_DEFAULT, LshParameters
@@ -49,16 +51,17 @@ def followers(arguments: argparse.Namespace) -> list[Contender]:
     What lsh decodes is sampled once it is sealed. Unless a seal is given, lsh comes with a small one, with which nearly
     all is sampled, and with the default, with which up to 1,024 tokens are attended exactly.
     """
-    asked = [part.strip() for part in (arguments.methods or "").split(",")]
+    asked = listed(arguments.methods) if arguments.methods else []
     found = []
     for contender in compared(arguments):
-        if contender.config.method in asked:
+        if contender.asked in asked:
             found.append(contender)
-        if isinstance(contender.config.parameters, LshParameters) and arguments.seal_tokens is None:
+        sealing = arguments.seal_tokens is not None or "seal_tokens" in contender.asked.options
+        if isinstance(contender.config.parameters, LshParameters) and not sealing:
             found.append(_sealing_late(contender))
     return found
 
 
 def _sealing_late(contender: Contender) -> Contender:
     late = contender.config.parameters.model_copy(update={"seal_tokens": PAPER_DEFAULT.seal_tokens})
-    return Contender(contender.config.model_copy(update={"parameters": late}), contender.density)
+    return replace(contender, config=contender.config.model_copy(update={"parameters": late}))

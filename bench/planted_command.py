@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from truffle.bench.accuracy_tables import task_table
 from truffle.bench.comparison import compared, journal_beside
@@ -48,4 +49,4 @@ def flattened(contender: Contender) -> Contender:
     parameters, changes = contender.config.parameters, {"dense_layers": (), "per": "head"}
     known = {name: value for name, value in changes.items() if name in type(parameters).model_fields}
     parameters = parameters.model_copy(update=known)
-    return Contender(contender.config.model_copy(update={"parameters": parameters}), contender.density)
+    return replace(contender, config=contender.config.model_copy(update={"parameters": parameters}))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from truffle.bench.calibration import expected_fraction
+from truffle.bench.method_list import Asked
 from truffle.kernels.checks import expect
 from truffle.model.arguments import decode_config
 from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters
@@ -17,34 +18,36 @@ from truffle.model.selecting_parameters import SEAL_TOKENS
 
 BITS, MOST_TABLES, USUAL_TABLES = range(4, 13), 150, 100
 COSINE_DEVIATION = 0.17  # at which the law finds as many keys as tables do in SmolLM2's, on average over tasks at 4K
+DENSE = Asked("dense", {})
+PROBINGS = ("ball", "directed")
 NEVER_EXTENDED = {"epsilon": 0.99, "delta": 0.5}  # a base of b keys then asks for less than b: its z / epsilon is < 1
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A method as it decodes, and the density it was asked for: None where it has none or sets its own."""
+    """A method as it decodes, the density it was asked for, None where it has none or sets its own, and how it was."""
 
     config: DecodeConfig
     density: float | None
+    asked: Asked
 
 
-def contenders(methods: list[str], densities: list[float], arguments: argparse.Namespace) -> list[Contender]:
+def contenders(methods: list[Asked], densities: list[float], arguments: argparse.Namespace) -> list[Contender]:
     """Every method at every density, dense first; parsed `arguments` are what add_decode_arguments adds.
 
-    A parameter that was given is every method's that has it, in place of what the density says.
+    An option of a method's own, or a parameter that was given and that the method has, comes before what the density
+    says.
 
     Raises:
-        ValueError: a method or value out of range, or a parameter that none of the methods has.
+        ValueError: a value out of range, or a parameter that none of the methods has.
     """
-    for method in methods:
-        expect(method in METHODS, "methods", f"some of {', '.join(METHODS)}", repr(method))
     for density in densities:
         expect(0 < density <= 1, "densities", "numbers above 0, 1 at most", density)
-    _require_used(methods, arguments)
+    _require_used([asked.method for asked in methods], arguments)
     found = []
-    for method in dict.fromkeys(["dense", *methods]):
-        sized = dict.fromkeys(densities) if sizes(method, 1.0) else [None]
-        found += [Contender(_config(method, density, arguments), density) for density in sized]
+    for asked in [DENSE, *(asked for asked in methods if asked != DENSE)]:
+        sized = dict.fromkeys(densities) if sizes(asked.method, 1.0) else [None]
+        found += [Contender(_config(asked, density, arguments), density, asked) for density in sized]
     return found
 
 
@@ -82,20 +85,22 @@ def _tables_for(density: float, K: int) -> int:
     )
 
 
-def _config(method: str, density: float | None, arguments: argparse.Namespace) -> DecodeConfig:
+def _config(asked: Asked, density: float | None, arguments: argparse.Namespace) -> DecodeConfig:
     own = argparse.Namespace(**vars(arguments))
-    own.method = method
-    for name in set(_given(arguments)) - set(METHODS[method].model_fields):
+    own.method, fields = asked.method, METHODS[asked.method].model_fields
+    for name in set(_given(arguments)) - set(fields):
         setattr(own, name, None)
-    for name, value in (sizes(method, density) if density else {}).items():
+    if own.method != "lsh":
+        own.ball, own.directed, own.impl = None, None, []
+    if "centred" not in fields:
+        own.no_centring, own.store_format = False, Execution().store_format  # it has no store
+    if not asked.options.keys().isdisjoint(PROBINGS):
+        own.ball, own.directed = None, None
+    for name, value in asked.options.items():
+        setattr(own, name, value)
+    for name, value in (sizes(own.method, density) if density else {}).items():
         if getattr(own, name) is None:
             setattr(own, name, value)
-    if method != "lsh":
-        own.ball, own.directed, own.impl = None, None, []
-    if method != "scan":
-        own.codes = Execution().codes
-    if "centred" not in METHODS[method].model_fields:
-        own.no_centring, own.store_format = False, Execution().store_format  # it has no store
     return decode_config(own)
 
 
@@ -104,7 +109,7 @@ def _require_used(methods: list[str], arguments: argparse.Namespace) -> None:
         having = [method for method, kind in METHODS.items() if name in kind.model_fields]
         used = any(method in methods for method in having)
         expect(used, name, f"one of {', '.join(having)} among methods", ", ".join(methods))
-    given = [name for name in ("ball", "directed", "impl") if getattr(arguments, name)]
+    given = [name for name in (*PROBINGS, "impl") if getattr(arguments, name)]
     expect("lsh" in methods or not given, given[0] if given else "", "lsh among methods", ", ".join(methods))
     centring = not arguments.no_centring or not {"lsh", "scan"}.isdisjoint(methods)
     expect(centring, "no_centring", "lsh or scan among methods", ", ".join(methods))

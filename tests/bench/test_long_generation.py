@@ -196,5 +196,5 @@ def test_the_command_prints_spans_and_writes_records(tmp_path, capsys, monkeypat
     assert (tmp_path / "found.json.journal").exists()
     shown = capsys.readouterr().out
     assert "64 tokens of smollm2 at temperature 0.7 after 256, 1 samples" in shown
-    assert "seal 64" in shown
+    assert "seal_tokens 64" in shown
     assert "seal 1024" in shown

@@ -14,6 +14,7 @@ from truffle.bench import task_accuracy
 from truffle.bench.__main__ import build_parser, main
 from truffle.bench.calibration import expected_fraction
 from truffle.bench.journal import Journal
+from truffle.bench.method_list import listed
 from truffle.bench.task_accuracy import SETTINGS, TaskSetting, measure_tasks
 from truffle.bench.task_methods import COSINE_DEVIATION, contenders, nearest_tables
 from truffle.bench.task_summary import paired_interval, summarise_tasks
@@ -46,7 +47,7 @@ LETTERS = Task("letters", 16, letters)
 
 def found(methods: str, densities: tuple[float, ...] = (1.0,), *options: str) -> list:
     narrow = [] if methods == "dense" else NARROW
-    return contenders(methods.split(","), list(densities), build_parser().parse_args(["accuracy", *narrow, *options]))
+    return contenders(listed(methods), list(densities), build_parser().parse_args(["accuracy", *narrow, *options]))
 
 
 def measured(chosen: list, setup: str = "A", samples: int = 3, journal: Journal | None = None) -> list[dict]:

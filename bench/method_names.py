@@ -1,0 +1,52 @@
+"""What methods are called in a table of several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+DENSITY_SETS = ("budget", "heavy_budget", "base_budget")  # which a table has a column for
+Described = tuple[str, str]
+
+
+def described(row: dict[str, Any]) -> Described:
+    """The method of a record and its parameters."""
+    return row["method"], row["parameters"]
+
+
+def method_names(rows: Iterable[dict[str, Any]]) -> dict[Described, str]:
+    """A name for each method of these records: what it is, and where a method comes several times what tells them
+    apart."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for method, parameters in map(described, rows):
+        found.setdefault(method, {})[parameters] = json.loads(parameters)
+    names = {}
+    for method, variants in found.items():
+        apart = [name for name in _apart(variants.values()) if name not in DENSITY_SETS]
+        for text, parameters in variants.items():
+            names[method, text] = " ".join([_head(method, parameters), *_tails(method, parameters, apart)])
+    return names
+
+
+def _apart(variants: Iterable[dict[str, Any]]) -> list[str]:
+    """Parameters in which variants differ, in their own order."""
+    variants = list(variants)
+    return [name for name, first in variants[0].items() if any(v[name] != first for v in variants)]
+
+
+def _head(method: str, parameters: dict[str, Any]) -> str:
+    if method == "lsh":
+        return f"lsh ({parameters['K']}, {parameters['L']})"
+    return f"scan {parameters['bits']} bits, {parameters['per']}" if method == "scan" else method
+
+
+def _tails(method: str, parameters: dict[str, Any], apart: list[str]) -> Iterable[str]:
+    told = {"lsh": ("K", "L"), "scan": ("bits", "per")}.get(method, ())
+    for name in apart:
+        value = parameters[name]
+        if name == "probing":
+            yield f"{value['kind']} {value['amount']}" if value["amount"] else "no probing"
+        elif name not in told and value is not None:
+            shown = ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value).lower()
+            yield f"{name} {shown}"
