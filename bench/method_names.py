@@ -29,6 +29,26 @@ def method_names(rows: Iterable[dict[str, Any]]) -> dict[Described, str]:
     return names
 
 
+def line_names(rows: Iterable[dict[str, Any]]) -> dict[Described, str]:
+    """As method_names, but without tables that a density chose: what a method is called at all densities."""
+    rows = list(rows)
+    names = method_names(rows)
+    for method, text in _sized_tables(rows):
+        tables = _head(method, json.loads(text))
+        names[method, text] = method + names[method, text].removeprefix(tables)
+    return names
+
+
+def _sized_tables(rows: list[dict[str, Any]]) -> Iterable[Described]:
+    """Each lsh that is there for one of several densities alone; tables that were asked for are there for all."""
+    asked: dict[Described, set[float]] = {}
+    for row in rows:
+        if row["method"] == "lsh":
+            asked.setdefault(described(row), set()).add(row["asked_density"])
+    several = len(set().union(*asked.values())) > 1
+    return [one for one, densities in asked.items() if several and len(densities) == 1]
+
+
 def _apart(variants: Iterable[dict[str, Any]]) -> list[str]:
     """Parameters in which variants differ, in their own order."""
     variants = list(variants)

@@ -10,6 +10,7 @@ from truffle.bench import text
 from truffle.bench.accuracy import measure, summarise
 from truffle.bench.dense_run import DenseRun, run_dense
 from truffle.bench.journal import Journal, Record
+from truffle.bench.method_names import described, line_names
 from truffle.bench.task_methods import Contender
 from truffle.model.weights import LoadedModel
 
@@ -81,7 +82,7 @@ def _blocks(steps: list[Record]) -> Iterator[Record]:
 
 def summarise_texts(records: list[Record]) -> list[Record]:
     """A flat row a kind of text and contender, and over all kinds where there are several: accuracy.summarise's figures
-    and intervals, of samples and then blocks within each."""
+    and intervals, of samples and then blocks within each. `name` is the contender's, the same at all densities."""
     texts = list(dict.fromkeys(record["text"] for record in records))
     rows = []
     for kind in [*texts, *([ALL] if len(texts) > 1 else [])]:
@@ -90,7 +91,8 @@ def summarise_texts(records: list[Record]) -> list[Record]:
             if kind in (record["text"], ALL):
                 groups.setdefault(tuple(record[name] for name in CONTENDER), []).append(record)
         rows += [_row(kind, group) for group in groups.values()]
-    return rows
+    names = line_names(rows)
+    return [row | {"name": names[described(row)]} for row in rows]
 
 
 def _row(kind: str, group: list[Record]) -> Record:

@@ -96,7 +96,7 @@ class Trial:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise RecordError(f"study.trials.parameters must be a JSON object, got {_shown(self.parameters)}")
+            raise RecordError(f"study.trials.parameters must be a JSON object, got {shown(self.parameters)}")
         return found
 
     @property
@@ -154,22 +154,22 @@ def read_json(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path} is not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise RecordError(f"{path}: expected an object, got {_shown(record)}")
+        raise RecordError(f"{path}: expected an object, got {shown(record)}")
     return record
 
 
 def parse(record: dict) -> Study:
     """Checks a study record (schema_version 1) and freezes it; keys it does not know are left out."""
-    record = _clean(record)
+    record = clean(record)
     if record.get("schema_version") != SCHEMA_VERSION:
-        got = _shown(record.get("schema_version"))
+        got = shown(record.get("schema_version"))
         raise RecordError(f"study.schema_version must be {SCHEMA_VERSION}, got {got}")
     values = {}
     for entry in fields(Study):
         if entry.name not in ("trials", "baselines"):
-            values[entry.name] = _checked(record.get(entry.name), entry.type, f"study.{entry.name}")
+            values[entry.name] = checked(record.get(entry.name), entry.type, f"study.{entry.name}")
     for section, key in (("limit", "max_kl"), ("answer", "gain_over_dense"), ("answer", "gain_over_default")):
-        _checked(values[section].get(key), Number, f"study.{section}.{key}")
+        checked(values[section].get(key), Number, f"study.{section}.{key}")
     trials = tuple(_trial(row, f"study.trials[{i}]") for i, row in enumerate(_rows(record, "trials")))
     return Study(**values, trials=trials, baselines=tuple(_rows(record, "baselines")))
 
@@ -177,12 +177,12 @@ def parse(record: dict) -> Study:
 def _rows(record: dict, key: str) -> list[dict]:
     rows = record.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise RecordError(f"study.{key} must be a list of objects, got {_shown(rows)}")
+        raise RecordError(f"study.{key} must be a list of objects, got {shown(rows)}")
     return rows
 
 
 def _trial(row: dict, where: str) -> Trial:
-    return Trial(**{f.name: _checked(row.get(f.name), f.type, f"{where}.{f.name}") for f in fields(Trial)})
+    return Trial(**{f.name: checked(row.get(f.name), f.type, f"{where}.{f.name}") for f in fields(Trial)})
 
 
 _EXPECTED = {
@@ -195,26 +195,26 @@ _EXPECTED = {
 }
 
 
-def _checked(value, kind, where: str) -> Any:
+def checked(value, kind, where: str) -> Any:
     expected, accepted = _EXPECTED[kind]
     if kind is dict and value is None:
         return {}
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind != Flag):
-        raise RecordError(f"{where} must be {expected}, got {_shown(value)}")
+        raise RecordError(f"{where} must be {expected}, got {shown(value)}")
     return value
 
 
-def _clean(value) -> Any:
+def clean(value) -> Any:
     if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
+        return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(item) for item in value]
+        return [clean(item) for item in value]
     if isinstance(value, str):
         # Terminal escapes, surrogates and text-direction overrides may come in with a label.
         return "".join(" " if c != "\n" and unicodedata.category(c) in UNPRINTED else c for c in value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _shown(value) -> str:
+def shown(value) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

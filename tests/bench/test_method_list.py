@@ -7,7 +7,7 @@ import pytest
 from truffle.bench.__main__ import build_parser
 from truffle.bench.comparison import compared
 from truffle.bench.method_list import Asked, listed
-from truffle.bench.method_names import described, method_names
+from truffle.bench.method_names import described, line_names, method_names
 from truffle.bench.task_methods import Contender
 
 
@@ -65,3 +65,20 @@ def test_names_tell_variants_apart_by_what_differs():
         "quest",
     ]
     assert list(method_names(rows[:2]).values()) == ["dense", "lsh (8, 9)"]
+
+
+def test_a_line_is_called_the_same_at_all_densities():
+    found = asked("lsh,lsh --ball 1,lsh --K 8 --L 9,quest", "--densities", "0.02,0.05")
+    rows = [
+        {"method": c.config.method, "asked_density": c.density, "parameters": c.config.parameters.model_dump_json()}
+        for c in found
+        if c.config.method != "dense"
+    ]
+    names = line_names(rows)
+    assert [names[described(row)] for row in rows] == [
+        *["lsh no probing"] * 2, *["lsh ball 1"] * 2, *["lsh (8, 9) no probing"] * 2, *["quest"] * 2,
+    ]  # fmt: skip
+    alone = line_names(row for row in rows if row["asked_density"] == 0.02)
+    assert [name for name in alone.values() if name.startswith("lsh (")] == [
+        name for name in alone.values() if name.startswith("lsh")
+    ]

@@ -11,7 +11,9 @@ from truffle.bench import text, text_comparison
 from truffle.bench.__main__ import build_parser, main
 from truffle.bench.comparison import compared
 from truffle.bench.journal import Journal
+from truffle.bench.records import write_records
 from truffle.bench.text_comparison import BLOCK, SETTINGS, TextSetting, measure_texts, summarise_texts
+from truffle.reports.errors import load
 
 STEPS = BLOCK + 4
 
@@ -77,6 +79,16 @@ def test_a_summary_is_of_each_text_and_of_all():
     assert rows["all", "quest"]["samples"] == 4
     low, high = (rows["all", "uniform"][f"kl_{end}"] for end in ("low", "high"))
     assert 0 < low < rows["all", "uniform"]["kl"] < high
+    assert [row["name"] for row in rows.values()] == ["uniform", "quest"] * 3
+
+
+def test_the_figure_of_reports_reads_what_is_written(tmp_path):
+    rows = summarise_texts(measured("uniform,quest"))
+    write_records(tmp_path / "found.json", rows, "made by a test")
+    model, (panel,) = load([tmp_path / "found.json"])
+    assert (model, panel.context, panel.steps, panel.samples, panel.texts) == (MODEL.id, 150, STEPS, 4, "abcd, efgh")
+    drawn = {line.name: (line.points[0].kl, line.points[0].rows) for line in panel.lines}
+    assert drawn == {row["name"]: (row["kl"], row["rows"]) for row in rows if row["text"] == "all"}
 
 
 @pytest.mark.parametrize(
