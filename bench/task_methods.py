@@ -6,7 +6,7 @@ import argparse
 import bisect
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from truffle.bench.calibration import expected_fraction
@@ -44,10 +44,18 @@ def contenders(methods: list[Asked], densities: list[float], arguments: argparse
     for density in densities:
         expect(0 < density <= 1, "densities", "numbers above 0, 1 at most", density)
     _require_used([asked.method for asked in methods], arguments)
-    found = []
-    for asked in [DENSE, *(asked for asked in methods if asked != DENSE)]:
-        sized = dict.fromkeys(densities) if sizes(asked.method, 1.0) else [None]
-        found += [Contender(_config(asked, density, arguments), density, asked) for density in sized]
+    return [
+        contender
+        for asked in [DENSE, *(asked for asked in methods if asked != DENSE)]
+        for contender in _at_densities(asked, list(dict.fromkeys(densities)), arguments)
+    ]
+
+
+def _at_densities(asked: Asked, densities: list[float], arguments: argparse.Namespace) -> list[Contender]:
+    """The method at each density, and once where no density changes it."""
+    found = [Contender(_config(asked, density, arguments), density, asked) for density in densities]
+    if not sizes(asked.method, 1.0) or (len(found) > 1 and all(one.config == found[0].config for one in found)):
+        return [replace(found[0], density=None)]
     return found
 
 
@@ -85,7 +93,7 @@ def _tables_for(density: float, K: int) -> int:
     )
 
 
-def _config(asked: Asked, density: float | None, arguments: argparse.Namespace) -> DecodeConfig:
+def _config(asked: Asked, density: float, arguments: argparse.Namespace) -> DecodeConfig:
     own = argparse.Namespace(**vars(arguments))
     own.method, fields = asked.method, METHODS[asked.method].model_fields
     for name in set(_given(arguments)) - set(fields):
@@ -98,7 +106,7 @@ def _config(asked: Asked, density: float | None, arguments: argparse.Namespace) 
         own.ball, own.directed = None, None
     for name, value in asked.options.items():
         setattr(own, name, value)
-    for name, value in (sizes(own.method, density) if density else {}).items():
+    for name, value in sizes(own.method, density).items():
         if getattr(own, name) is None:
             setattr(own, name, value)
     return decode_config(own)

@@ -164,7 +164,7 @@ def test_a_run_too_short_for_its_blocks_is_refused():
         (["--long-generation", "99"], "methods: expected those to compare"),
         (["--methods", "best", "--long-generation", "99"], "methods: expected some of dense"),
         (["--methods", "lsh", "--long-generation", "99", "--temperature", "-1"], "temperature: expected at least 0"),
-        (["--methods", "lsh", "--long-generation", "99", "--steps", "9"], "steps: expected a text with it"),
+        (["--methods", "lsh", "--long-generation", "99", "--steps", "9"], "steps: expected a text or --texts with it"),
         (["--methods", "lsh", "--long-generation", "99", "--setup", "A"], "setup: expected --tasks with it"),
         (["--methods", "lsh", "--long-generation", "8000"], "context: expected at most 192 tokens before 8000 steps"),
         (["--methods", "lsh", "--long-generation", "99", "--context", "0"], "context: expected at least 1, got 0"),
@@ -197,4 +197,4 @@ def test_the_command_prints_spans_and_writes_records(tmp_path, capsys, monkeypat
     shown = capsys.readouterr().out
     assert "64 tokens of smollm2 at temperature 0.7 after 256, 1 samples" in shown
     assert "seal_tokens 64" in shown
-    assert "seal 1024" in shown
+    assert "seal_tokens 1024" in shown

@@ -51,6 +51,20 @@ def test_an_options_own_comes_before_what_is_everyones():
         asked("lsh --page-size 8")
 
 
+def test_what_no_density_changes_comes_once():
+    found = asked("lsh --K 8 --L 9,lsh --K 8,streaming,quest", "--densities", "0.02,0.05")
+    assert [(one.config.method, one.density) for one in found] == [
+        ("dense", None),
+        ("lsh", None),
+        ("lsh", 0.02),
+        ("lsh", 0.05),
+        ("streaming", None),
+        ("quest", 0.02),
+        ("quest", 0.05),
+    ]
+    assert found[1].config.parameters.seal_tokens == found[2].config.parameters.seal_tokens == 64
+
+
 def test_names_tell_variants_apart_by_what_differs():
     found = asked("lsh --K 8 --L 9,lsh --K 8 --L 9 --no-centring,lsh --K 9 --L 20 --dense-layers '',quest")
     rows = [

@@ -227,7 +227,7 @@ def test_a_parameter_is_every_methods_that_has_it():
     [
         (["--tasks", "niah", "--methods", "best"], "methods: expected some of dense"),
         (["--tasks", "niah"], "methods: expected those to compare"),
-        (["--methods", "quest"], "methods: expected --tasks or --long-generation or --planted with it, got a text"),
+        (["--methods", "quest"], "methods: expected --texts or --tasks or --long-generation"),
         (["--tasks", "chess", "--methods", "quest"], "tasks: expected some of ruler"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "a"], "densities: expected numbers such as"),
         (["--tasks", "vt", "--methods", "quest", "--densities", "0.1,2"], "densities: expected numbers above 0"),
