@@ -39,14 +39,11 @@ def line_names(rows: Iterable[dict[str, Any]]) -> dict[Described, str]:
     return names
 
 
-def _sized_tables(rows: list[dict[str, Any]]) -> Iterable[Described]:
-    """Each lsh that is there for one of several densities alone; tables that were asked for are there for all."""
-    asked: dict[Described, set[float]] = {}
-    for row in rows:
-        if row["method"] == "lsh":
-            asked.setdefault(described(row), set()).add(row["asked_density"])
-    several = len(set().union(*asked.values())) > 1
-    return [one for one, densities in asked.items() if several and len(densities) == 1]
+def _sized_tables(rows: list[dict[str, Any]]) -> set[Described]:
+    """Each lsh of one of several densities; tables that were asked for have none."""
+    sized = [row for row in rows if row["method"] == "lsh" and row["asked_density"] is not None]
+    several = len({row["asked_density"] for row in sized}) > 1
+    return {described(row) for row in sized} if several else set()
 
 
 def _apart(variants: Iterable[dict[str, Any]]) -> list[str]:
