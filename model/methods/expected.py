@@ -35,9 +35,19 @@ class Expected:
             torch.zeros(batch, device=home),
         )
 
+    @staticmethod
+    def most(parameters: ScanParameters, n: int) -> float:
+        """Keys to expect of n in all, as scan_sample adds up what it is told."""
+        return float(_numbers(parameters, [n]).double().sum())
+
     def renew(self, parameters: ScanParameters, codes: Sequence[Codes]) -> None:
         """Expect what the parameters have of the codes that there are now, one a request."""
-        keys = torch.tensor([parameters.expected(held.length) for held in codes], dtype=torch.float32)
+        keys = _numbers(parameters, [held.length for held in codes])
         self.lengths.copy_(torch.tensor([held.length for held in codes], dtype=torch.int32))
         self.wanted.copy_(keys[:, :1].expand_as(self.wanted))
         self.floor.copy_(keys[:, 1])
+
+
+def _numbers(parameters: ScanParameters, lengths: Sequence[int]) -> torch.Tensor:
+    """Keys to expect of the proposal and of the uniform sample, [b, 2] float32."""
+    return torch.tensor([parameters.expected(n) for n in lengths], dtype=torch.float32)

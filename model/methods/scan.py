@@ -135,8 +135,8 @@ class ScanSelector:
         """Lists that requests of so many query heads draw, some of them with codes, and the ids that a list may have as
         long as codes stay where they are."""
         codes = self._codes_of(requests)
-        expected = (sum(self._p.expected(held.capacity)) for held in codes)
-        room = min(max(held.capacity for held in codes), room_for(max(expected)))
+        expected = max(Expected.most(self._p, held.capacity) for held in codes)
+        room = min(max(held.capacity for held in codes), room_for(expected))
         return len(requests) * self._rows(codes, heads), room
 
     def scan(self, question: torch.Tensor, requests: range, step: torch.Tensor, found: Selection) -> Callable[[], None]:

@@ -209,6 +209,12 @@ def test_a_sample_is_as_large_as_its_budget(floor):
     assert max(1 - floor, floor) * 60 - off < mean < 60 + off
 
 
+def test_room_is_made_for_the_budget_as_the_operation_adds_it_up():
+    """In float32 the two parts of 1% of 3,550 keys come to more than 35.5, and to an id more of room."""
+    layer = filled(layer_of(ScanParameters(budget=0.01, **SHARED)), 3550 + SINK + WINDOW)
+    assert layer.decode(*token(1, generator(0))).isfinite().all()
+
+
 def test_estimated_variances_are_those_observed():
     """Over 600 seeds: the mean of the estimates is within 15% of the observed mean square, of the output within 25%."""
     view = made_view(300, beta=0.7, seed=2)
