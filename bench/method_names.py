@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from typing import Any
 
+from truffle.model.config import METHODS
+
+PLAIN = ("family", "coordinates")  # which say themselves what they are
 DENSITY_SETS = ("budget", "heavy_budget", "base_budget")  # which a table has a column for
 Described = tuple[str, str]
 
@@ -55,15 +59,26 @@ def _apart(variants: Iterable[dict[str, Any]]) -> list[str]:
 def _head(method: str, parameters: dict[str, Any]) -> str:
     if method == "lsh":
         return f"lsh ({parameters['K']}, {parameters['L']})"
-    return f"scan {parameters['bits']} bits, {parameters['per']}" if method == "scan" else method
+    if method == "scan":
+        bits = parameters["bits"]
+        return f"scan {bits} bit{'s' * (bits > 1)}, {parameters['per']}"
+    return method
 
 
 def _tails(method: str, parameters: dict[str, Any], apart: list[str]) -> Iterable[str]:
-    told = {"lsh": ("K", "L"), "scan": ("bits", "per")}.get(method, ())
+    """What of the parameters that tell variants apart is not as it is by default."""
+    told, usual = {"lsh": ("K", "L"), "scan": ("bits", "per")}.get(method, ()), _defaults(method)
     for name in apart:
         value = parameters[name]
-        if name == "probing":
-            yield f"{value['kind']} {value['amount']}" if value["amount"] else "no probing"
-        elif name not in told and value is not None:
+        if name in told or value == usual[name]:
+            continue
+        if isinstance(value, dict):  # probing
+            yield f"{value['kind']} {value['amount']}"
+        else:
             shown = ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value).lower()
-            yield f"{name} {shown}"
+            yield shown if name in PLAIN else f"{name} {shown}"
+
+
+@functools.cache
+def _defaults(method: str) -> dict[str, Any]:
+    return METHODS[method]().model_dump(mode="json")

@@ -197,4 +197,4 @@ def test_the_command_prints_spans_and_writes_records(tmp_path, capsys, monkeypat
     shown = capsys.readouterr().out
     assert "64 tokens of smollm2 at temperature 0.7 after 256, 1 samples" in shown
     assert "seal_tokens 64" in shown
-    assert "seal_tokens 1024" in shown
+    assert "lsh (9, 101)  " in shown

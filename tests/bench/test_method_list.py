@@ -73,9 +73,9 @@ def test_names_tell_variants_apart_by_what_differs():
     names = method_names(rows)
     assert [names[described(row)] for row in rows] == [
         "dense",
-        "lsh (8, 9) centred true dense_layers 0,16",
-        "lsh (8, 9) centred false dense_layers 0,16",
-        "lsh (9, 20) centred true dense_layers none",
+        "lsh (8, 9)",
+        "lsh (8, 9) centred false",
+        "lsh (9, 20) dense_layers none",
         "quest",
     ]
     assert list(method_names(rows[:2]).values()) == ["dense", "lsh (8, 9)"]
@@ -90,7 +90,7 @@ def test_a_line_is_called_the_same_at_all_densities():
     ]
     names = line_names(rows)
     assert [names[described(row)] for row in rows] == [
-        *["lsh no probing"] * 2, *["lsh ball 1"] * 2, "lsh (8, 9) no probing", *["quest"] * 2,
+        *["lsh"] * 2, *["lsh ball 1"] * 2, "lsh (8, 9)", *["quest"] * 2,
     ]  # fmt: skip
     alone = [row for row in rows if row["asked_density"] == 0.02]
     assert line_names(alone) == method_names(alone), "the tables of the only density tell more"
