@@ -109,10 +109,8 @@ class _Meter:
         usage = cache.usage()
         if usage is None:
             return
-        present = usage.cached > 0
-        shares = torch.where(present, 1 / usage.cached.clamp_min(1), 0.0).to(usage.attended.device)
-        self._total[self.live] += (usage.attended.sum(1) * shares).double().to(self._total.device)
-        for request, counted in zip(self.live, present.tolist(), strict=True):
+        self._total[self.live] += usage.densities().to(self._total.device)
+        for request, counted in zip(self.live, (usage.cached > 0).tolist(), strict=True):
             self._count[request] += counted * usage.attended.shape[1]
 
     def densities(self) -> list[float | None]:

@@ -25,10 +25,8 @@ class DensityMeter:
         usage = cache.usage()
         if usage is None:
             return
-        present = usage.cached > 0
-        shares = torch.where(present, 1 / usage.cached.clamp_min(1), 0.0).to(usage.attended.device)
-        self.total = self.total + (usage.attended.sum(1) * shares).double().sum()
-        self.count += int(present.sum()) * usage.attended.shape[1]
+        self.total = self.total + usage.densities().sum()
+        self.count += int((usage.cached > 0).sum()) * usage.attended.shape[1]
 
     @property
     def density(self) -> float | None:

@@ -25,6 +25,12 @@ class Usage:
     cached: torch.Tensor
     tokens: torch.Tensor
 
+    def densities(self) -> torch.Tensor:
+        """Keys attended over keys cached, summed over query heads, [B] float64 where they were counted; 0 where nothing
+        is cached outside sink and window."""
+        shares = torch.where(self.cached > 0, 1 / self.cached.clamp_min(1), 0.0).to(self.attended.device)
+        return (self.attended.sum(1) * shares).double()
+
 
 class LayerCache(Protocol):
     """Keys and values of one layer for a batch of requests, and attention over them.
