@@ -59,8 +59,18 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--methods", default="lsh", metavar="METHOD[,METHOD]", help="what is searched, such as lsh,quest (%(default)s)"
     )
     tune.add_argument("--max-kl", type=float, help="error limit (default: the paper default's own KL in this run)")
+    tune.add_argument("--max-latency-ms", type=float, help="limit on a step, which gives each request a token")
+    tune.add_argument(
+        "--min-score", action="append", default=[], metavar="TASK=SCORE",
+        help="a score, 0 to 100, that a task must reach on --model, such as niah_single_1=90; may be repeated",
+    )  # fmt: skip
     tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
-    tune.add_argument("--timeout", type=float, default=480.0, help="seconds of this run's search (%(default)s)")
+    tune.add_argument(
+        "--timeout",
+        type=float,
+        default=480.0,
+        help="seconds of this run's search; confirming the best takes up to a quarter as long again (%(default)s)",
+    )
     tune.add_argument(
         "--host", type=Path, metavar="FILE", help="calibration of the host to tune for (default: this one)"
     )

@@ -11,9 +11,8 @@ import optuna
 
 from truffle.autotune import method_space
 from truffle.autotune.baselines import MOST_BATCH
-from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
 
 LSH = LshParameters.method
 
@@ -53,15 +52,6 @@ class MixedSpace(Space):
         if method == LSH:
             return super().config(point)
         return self._plain(method_space.point_parameters(method, point, self.seed), point)
-
-    def config_of(self, record: TrialRecord) -> DecodeConfig:
-        """The decode config of a record."""
-        if record.parameters is None:
-            return super().config_of(record)
-        parameters = METHODS[record.method].model_validate_json(record.parameters)
-        assert record.threads is not None
-        how = {"threads": self.threads.index(record.threads), "batch_size": record.batch_size}
-        return self._plain(parameters, how)
 
     @functools.cached_property
     def most_batch(self) -> int:

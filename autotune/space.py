@@ -27,10 +27,6 @@ STORE_FORMATS = ("bfloat16", "int8")
 PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
 GPU_KERNELS = "gpu_triton"
 IMPLEMENTATIONS = {FUSED: {FUSED: "auto"}, ON_GPU: dict.fromkeys(SEPARATE, GPU_KERNELS)}
-SETTINGS = (
-    *("K", "L", "min_hits", "probing", "batch_size", "pinning", "wait_policy", "micro_batches"),
-    *("store_format", "attend_with", "dense_layers"),
-)
 
 
 @dataclass(frozen=True)
@@ -157,8 +153,8 @@ class Space:
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in SETTINGS}
-        return self.config({**point, "threads": self.threads.index(record.threads)})
+        assert record.config is not None
+        return DecodeConfig.model_validate_json(record.config)
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
         """Why a point need not be measured, or None: memory, or slower than exact by bandwidth alone."""

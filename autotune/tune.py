@@ -15,27 +15,30 @@ from rich.console import Console
 from truffle.autotune import answer, baselines, outputs
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
-from truffle.autotune.evaluate import AccuracyMeter
+from truffle.autotune.exact_runs import measured_ways
 from truffle.autotune.facts import facts
+from truffle.autotune.isolation import IsolatedBench
+from truffle.autotune.local_bench import Plan, make
+from truffle.autotune.lock import held
+from truffle.autotune.measuring import Bench
 from truffle.autotune.memory import require_weights_fit
 from truffle.autotune.method_space import parse_methods
 from truffle.autotune.mixed_space import MixedSpace
-from truffle.autotune.options import fingerprint, require_free, require_options, require_timed
+from truffle.autotune.options import fingerprint, limits_of, require_free, require_options, require_timed
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
-from truffle.autotune.search import Search, stored_records
+from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.space import Space, thread_counts
-from truffle.autotune.storage import open_study
+from truffle.autotune.stopping import Stopping
+from truffle.autotune.storage import open_study, stored_records
 from truffle.autotune.target import Target, find_target
-from truffle.autotune.throughput import ThroughputMeter
-from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench.accuracy import Setting
 from truffle.bench.workloads import Workload, parse_workload
-from truffle.kernels import hardware
 from truffle.model.tuned import Study
 
 CALIBRATION_SECONDS = 6.0
+CONFIRMING = 0.25  # of the search's time
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -62,25 +65,15 @@ def tune(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_plan(space, exact_ways)
         return 0
-    here = hardware.detect().cpu.usable_cpus
     setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
-    accuracy = AccuracyMeter(arguments.model, setting, here, lambda text: print(text, file=sys.stderr))
-    accuracy.prepare()
-    throughput = ThroughputMeter(workload, target, here, arguments.seed)
-    if throughput.whole_layers:
-        exact_ways = [_measured(way, throughput.whole_layers) for way in exact_ways]
-        _require_one(exact_ways, workload, target)
-    study = open_study(out, fingerprint(arguments, workload, target), arguments.seed)
-    run = Run(arguments, space, setting, exact_ways, started)
-    return run.finish(out, *run.search(study, accuracy, throughput))
-
-
-def _measured(way: Baseline, whole_layers: WholeLayers) -> Baseline:
-    """The way as run here, where it keeps everything in one place; offloading stays estimated, in its favour."""
-    if not way.fits or way.name not in (baselines.ON_GPU, baselines.ON_CPU):
-        return way
-    print(f"measuring exact attention, {way.name}", file=sys.stderr)
-    return whole_layers.exact(way)
+    plan = Plan(workload, target, arguments.model, setting, tuple(limits_of(arguments).min_scores), arguments.seed)
+    with held(out), IsolatedBench(make, plan) as bench:
+        if target.is_here:
+            exact_ways = measured_ways(exact_ways, bench, threads[-1], lambda text: print(text, file=sys.stderr))
+            _require_one(exact_ways, workload, target)
+        study = open_study(out, fingerprint(arguments, workload, target), arguments.seed)
+        run = Run(arguments, space, setting, exact_ways, started)
+        return run.finish(out, *run.search(study, bench))
 
 
 @dataclass
@@ -100,29 +93,30 @@ class Run:
         assert found is not None
         return found
 
-    def search(
-        self, study: Any, accuracy: AccuracyMeter, throughput: ThroughputMeter
-    ) -> tuple[Search, list[TrialRecord], str]:
+    def search(self, study: Any, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
+        arguments = self.arguments
         finished = sum(record.status == "complete" for record in stored_records(study))
-        with StudyProgress(self.arguments.trials, finished) as progress:
+        with StudyProgress(arguments.trials, finished) as progress:
             rate = self.fastest.tokens_per_s or 0.0
-            search = Search(study, self.space, accuracy, throughput, rate, self.arguments.max_kl, progress.ended)
-            stop_reason = search.run(self.arguments.trials, self.arguments.timeout)
+            search = Search(study, self.space, bench, limits_of(arguments), rate, progress.ended)
+            search.plan()
+            first = len(study.get_trials(deepcopy=False))
+            stop_reason = search.run(Stopping(arguments.trials, arguments.timeout, first))
             records = search.judged()
-            if stop_reason != "interrupted":
-                progress.say("measuring the best point and the default again, taking turns")
+            if stop_reason != INTERRUPTED:
+                progress.say("measuring the best points and the default again, taking turns")
                 try:
-                    records = confirm(records, self.space, throughput)
+                    records = confirm(records, self.space, bench, CONFIRMING * arguments.timeout)
                 except KeyboardInterrupt:
-                    stop_reason = "interrupted"
+                    stop_reason = INTERRUPTED
         return search, records, stop_reason
 
     def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
         """Decide and write; the exit status."""
-        complete = stop_reason != "interrupted"
+        complete, max_kl = stop_reason != INTERRUPTED, search.limits.max_kl
         confirmed = [record for record in records if record.confirmed]
-        decision = answer.decide(confirmed if complete else records, self.fastest, search.max_kl)
+        decision = answer.decide(confirmed if complete else records, self.fastest, max_kl)
         summary = Study(
             trials=search.finished,
             failed=sum(record.status == "failed" for record in records),
@@ -131,7 +125,7 @@ class Run:
             complete=complete,
         )
         target, workload = self.space.target, self.space.workload
-        entries = facts(self.arguments, self.setting, search.max_kl, summary, workload, target)
+        entries = facts(self.arguments, self.setting, max_kl, summary, workload, target)
         record = outputs.study_record(decision, self.exact_ways, records, target, workload, **entries)
         record["answer"]["fastest_exact"] = self.fastest.name
         if not complete:
