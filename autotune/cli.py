@@ -9,7 +9,7 @@ from pathlib import Path
 
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "profiles", "show", "calibrate")
+COMMANDS = ("tune", "worker", "profiles", "show", "calibrate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,6 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
     tune = subparsers.add_parser("tune", help="search settings and write a tuned config and reports (the default)")
     add_tune_arguments(tune)
+    worker = subparsers.add_parser("worker", help="run trials of a study that a tuner keeps in a database")
+    worker.add_argument("--storage", required=True, metavar="URL", help="the database, as the tuner was given it")
+    worker.add_argument("--study", metavar="NAME", help="the study (default: the only one that the database holds)")
+    worker.add_argument("--host", type=Path, metavar="FILE", help="the calibration that the tuner was given, if any")
     profiles = subparsers.add_parser("profiles", help="list the cards that --gpu takes")
     profiles.add_argument("--json", action="store_true")
     show = subparsers.add_parser("show", help="explain a tuned file")
@@ -75,6 +79,10 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--host", type=Path, metavar="FILE", help="calibration of the host to tune for (default: this one)"
     )
     tune.add_argument("--out", type=Path, metavar="DIR", help="output folder (tuned/GPU)")
+    tune.add_argument(
+        "--storage", metavar="URL", help="keep the study in a database that workers join, postgresql://user@host/name"
+    )
+    tune.add_argument("--study", metavar="NAME", help="what the study in --storage is called (default: as --out is)")
     tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
     tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
     tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")

@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from truffle.autotune.tune import tune
+from truffle.autotune.worker import worker
 from truffle.kernels import profiles as cards
 from truffle.kernels.checks import expect
 from truffle.model import tuned
 
-__all__ = ["calibrate", "profiles", "show", "tune"]
+__all__ = ["calibrate", "profiles", "show", "tune", "worker"]
 
 
 def profiles(arguments: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targe
     """What a study's trials depend on; a study goes on only with the same."""
     return {
         "gpu": target.gpu.id if target.gpu else "none",
+        "gpu_present": target.gpu_present,
         "vram_limit_bytes": target.vram_limit_bytes,
         "host": [target.host.name, target.host.logical_cpus, target.host.isa, target.host.source],
         "host_memory_gib": round(target.host.memory_bytes / 2**30),
@@ -86,4 +88,9 @@ def resolved_command(arguments: argparse.Namespace, target: Target) -> str:
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{name.replace('_', '-')}", str(one)]
-    return shlex.join(words)
+    return without_password(shlex.join(words))
+
+
+def without_password(command: str) -> str:
+    """The command as it may be kept."""
+    return re.sub(r"(://[^:@/\s]+):[^@\s]+@", r"\1:***@", command)

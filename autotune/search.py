@@ -112,9 +112,9 @@ class Search:
                 raise StudyError(f"the paper's default sets the error limit, and failed: {record.reason}")
 
     def _may_ask(self) -> bool:
-        """Whether the limit is known, or the point that sets it is next."""
+        """Whether the limit is known, or planned points are left: those are measured whole, whatever it is."""
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return self.limits.max_kl is not None or (bool(waiting) and waiting[0].user_attrs.get("origin") == DEFAULT)
+        return self.limits.max_kl is not None or bool(waiting)
 
     def _tried(self, trial: optuna.Trial, origin: str, config: DecodeConfig) -> tuple[TrialRecord, dict[str, float]]:
         """The trial's record, and by how much of each limit it goes beyond them."""
@@ -135,7 +135,7 @@ class Search:
             return known, found.excess
         except Exception as error:  # whatever a point does wrong is its record; the search goes on
             return record.updated(status="failed", reason=str(error)), {}
-        if self.limits.max_kl is None:
+        if origin == DEFAULT and self.limits.max_kl is None:
             self._study.set_user_attr("max_kl", record.kl)
         fits = {"memory": 1.0} if record.infeasible_because else {}
         return record.updated(status="complete"), {**self.limits.excess(record), **fits}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna import Study
 from rich.console import Console
 
 from truffle.autotune import answer, baselines, outputs
@@ -18,26 +19,20 @@ from truffle.autotune.confirm import confirm
 from truffle.autotune.exact_runs import measured_ways
 from truffle.autotune.facts import facts
 from truffle.autotune.isolation import IsolatedBench
-from truffle.autotune.local_bench import Plan, make
+from truffle.autotune.local_bench import make
 from truffle.autotune.lock import held
 from truffle.autotune.measuring import Bench
-from truffle.autotune.memory import require_weights_fit
-from truffle.autotune.method_space import parse_methods
-from truffle.autotune.mixed_space import MixedSpace
-from truffle.autotune.options import fingerprint, limits_of, require_free, require_options, require_timed
+from truffle.autotune.options import require_free, require_options
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.search import INTERRUPTED, Search
-from truffle.autotune.space import Space, thread_counts
+from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import open_study, stored_records
-from truffle.autotune.target import Target, find_target
-from truffle.bench.accuracy import Setting
-from truffle.bench.workloads import Workload, parse_workload
-from truffle.model.tuned import Study
+from truffle.autotune.worker import announce, open_shared
+from truffle.model.tuned import Study as Summary
 
-CALIBRATION_SECONDS = 6.0
 CONFIRMING = 0.25  # of the search's time
 
 
@@ -49,31 +44,36 @@ def tune(arguments: argparse.Namespace) -> int:
     """
     started = time.monotonic()
     require_options(arguments)
-    workload = parse_workload(arguments.workload)
     out = arguments.out or Path("tuned") / arguments.gpu
     if not arguments.dry_run:
-        require_free(out, arguments.resume)
-    target = find_target(arguments.gpu, arguments.host, arguments.vram_limit, CALIBRATION_SECONDS)
-    require_weights_fit(workload.shape, target)
-    for note in target.notes:
+        require_free(out, arguments.resume and not arguments.storage)
+    setup = set_up(arguments)
+    for note in setup.target.notes:
         print(note, file=sys.stderr)
-    threads, methods = thread_counts(target.host.logical_cpus), parse_methods(arguments.methods)
-    require_timed(methods, target)
-    space = MixedSpace(workload, target, threads, arguments.seed, methods)
-    exact_ways = baselines.exact_baselines(workload, target)
-    _require_one(exact_ways, workload, target)
+    exact_ways = baselines.exact_baselines(setup.workload, setup.target)
+    _require_one(exact_ways, setup)
     if arguments.dry_run:
-        print_plan(space, exact_ways)
+        print_plan(setup.space, exact_ways)
         return 0
-    setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
-    plan = Plan(workload, target, arguments.model, setting, tuple(limits_of(arguments).min_scores), arguments.seed)
-    with held(out), IsolatedBench(make, plan) as bench:
-        if target.is_here:
-            exact_ways = measured_ways(exact_ways, bench, threads[-1], lambda text: print(text, file=sys.stderr))
-            _require_one(exact_ways, workload, target)
-        study = open_study(out, fingerprint(arguments, workload, target), arguments.seed)
-        run = Run(arguments, space, setting, exact_ways, started)
-        return run.finish(out, *run.search(study, bench))
+    with held(out):
+        known = _opened(arguments, setup, out) if arguments.resume else None
+        with IsolatedBench(make, setup.plan) as bench:
+            if setup.target.is_here:
+                exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
+                _require_one(exact_ways, setup)
+            run = Run(arguments, setup, exact_ways, started)
+            return run.finish(out, *run.search(known or _opened(arguments, setup, out), bench))
+
+
+def _opened(arguments: argparse.Namespace, setup: Setup, out: Path) -> Study:
+    if arguments.storage is None:
+        return open_study(out, setup.fingerprint, arguments.seed)
+    marks, seed = setup.fingerprint, arguments.seed
+    return open_shared(arguments.storage, out, arguments.study, arguments.resume, marks, seed)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclass
@@ -81,8 +81,7 @@ class Run:
     """One run's search and what it leaves behind."""
 
     arguments: argparse.Namespace
-    space: Space
-    setting: Setting
+    setup: Setup
     exact_ways: list[Baseline]
     started: float
 
@@ -93,21 +92,26 @@ class Run:
         assert found is not None
         return found
 
-    def search(self, study: Any, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
+    def search(self, study: Study, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
-        arguments = self.arguments
-        finished = sum(record.status == "complete" for record in stored_records(study))
+        arguments, space, gpu = self.arguments, self.setup.space, self.setup.target.gpu
+        rate, finished = self.fastest.tokens_per_s or 0.0, sum(r.status == "complete" for r in stored_records(study))
+        if arguments.storage:
+            announce(study, arguments, gpu.id if gpu else "none", rate)
         with StudyProgress(arguments.trials, finished) as progress:
-            rate = self.fastest.tokens_per_s or 0.0
-            search = Search(study, self.space, bench, limits_of(arguments), rate, progress.ended)
+            search = Search(study, space, bench, self.setup.limits, rate, progress.ended)
             search.plan()
             first = len(study.get_trials(deepcopy=False))
-            stop_reason = search.run(Stopping(arguments.trials, arguments.timeout, first))
+            try:
+                stop_reason = search.run(Stopping(arguments.trials, arguments.timeout, first))
+            finally:
+                if arguments.storage:
+                    study.set_user_attr("stopped", "its tuner has stopped")
             records = search.judged()
             if stop_reason != INTERRUPTED:
                 progress.say("measuring the best points and the default again, taking turns")
                 try:
-                    records = confirm(records, self.space, bench, CONFIRMING * arguments.timeout)
+                    records = confirm(records, space, bench, CONFIRMING * arguments.timeout)
                 except KeyboardInterrupt:
                     stop_reason = INTERRUPTED
         return search, records, stop_reason
@@ -117,31 +121,34 @@ class Run:
         complete, max_kl = stop_reason != INTERRUPTED, search.limits.max_kl
         confirmed = [record for record in records if record.confirmed]
         decision = answer.decide(confirmed if complete else records, self.fastest, max_kl)
-        summary = Study(
+        summary = Summary(
             trials=search.finished,
             failed=sum(record.status == "failed" for record in records),
             seconds=time.monotonic() - self.started,
             stop_reason=stop_reason,
             complete=complete,
         )
-        target, workload = self.space.target, self.space.workload
-        entries = facts(self.arguments, self.setting, max_kl, summary, workload, target)
+        target, workload = self.setup.target, self.setup.workload
+        entries = facts(self.arguments, self.setup.setting, max_kl, summary, workload, target)
         record = outputs.study_record(decision, self.exact_ways, records, target, workload, **entries)
         record["answer"]["fastest_exact"] = self.fastest.name
         if not complete:
             record["answer"]["detail"].append("The run was interrupted: no figure has been measured a second time.")
-        proxy = f"{self.arguments.model} at {self.setting.context} tokens"
+        proxy = f"{self.arguments.model} at {self.setup.setting.context} tokens"
         proxy += ", a proxy for the workload" if entries["accuracy_model"]["proxy"] else ""
-        outputs.write(out, record, outputs.tuned_config(decision, self.fastest, records, self.space, proxy, summary))
+        outputs.write(
+            out, record, outputs.tuned_config(decision, self.fastest, records, self.setup.space, proxy, summary)
+        )
         _report(out, record, self.arguments.json)
         return 0 if complete else 130
 
 
-def _require_one(ways: list[Baseline], workload: Workload, target: Target) -> None:
+def _require_one(ways: list[Baseline], setup: Setup) -> None:
     """Raise ValueError where no exact way fits."""
     if baselines.fastest(ways) is None:
-        machine, reasons = f"{target.card} and {target.host.name}", "; ".join(f"{w.name} {w.reason}" for w in ways)
-        raise ValueError(f"workload: {workload.id} does not fit {machine}, exact attention included: {reasons}")
+        target, reasons = setup.target, "; ".join(f"{way.name} {way.reason}" for way in ways)
+        machine = f"{target.card} and {target.host.name}"
+        raise ValueError(f"workload: {setup.workload.id} does not fit {machine}, exact attention included: {reasons}")
 
 
 def _report(out: Path, record: dict[str, Any], as_json: bool) -> None:
