@@ -6,13 +6,13 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from truffle.autotune.host_choices import thread_counts
 from truffle.autotune.limits import Limits
 from truffle.autotune.local_bench import Plan
 from truffle.autotune.memory import require_weights_fit
 from truffle.autotune.method_space import parse_methods
 from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.options import fingerprint, limits_of, require_timed
-from truffle.autotune.space import thread_counts
 from truffle.autotune.target import Target, find_target
 from truffle.bench.accuracy import Setting
 from truffle.bench.workloads import Workload, parse_workload
@@ -51,4 +51,5 @@ def set_up(arguments: argparse.Namespace) -> Setup:
     setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
     limits = limits_of(arguments)
     plan = Plan(workload, target, arguments.model, setting, tuple(limits.min_scores), arguments.seed)
-    return Setup(workload, target, space, setting, limits, plan, fingerprint(arguments, workload, target))
+    marks = {f"space {name}": value for name, value in space.marks.items()}
+    return Setup(workload, target, space, setting, limits, plan, {**fingerprint(arguments, workload, target), **marks})

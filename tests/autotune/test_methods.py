@@ -77,8 +77,23 @@ def test_every_method_is_drawn_and_asked_only_for_its_own():
     for config, params in found:
         assert params["method"] == config.method
         assert {name.split(".")[0] for name in params if "." in name} <= {config.method}
-        assert config.method == "lsh" or not {"store_format", "on_gpu", "fill_vram", "attend_with"} & set(params)
-        assert config.method == "lsh" or not config.implementations
+        assert config.method == "lsh" or not {"on_gpu", "fill_vram", "attend_with", "K", "probing"} & set(params)
+        assert config.method in ("lsh", "scan") or not {"store_format", "codes", "sink"} & set(params)
+        assert config.method in ("lsh", "scan") or not config.implementations
+
+
+def test_a_scan_is_tried_with_its_codes_in_each_place(monkeypatch):
+    found = drawn(space(methods=("scan",), **SMALL))
+    assert {config.execution.codes for config, _ in found} == {"auto"}
+    assert {config.execution.store_format for config, _ in found} == {"bfloat16", "int8"}
+    assert {config.parameters.dense_layers for config, _ in found} == {(0, 16), (0,), ()}
+    monkeypatch.setattr("truffle.autotune.scan_space.registry.why_not", lambda op, name: None)
+    there = space(gpu="h200", present=True, methods=("scan",))
+    found = drawn(there)
+    for config, params in found:
+        assert config.resident == (params["codes"] == "gpu") == ("threads" not in params)
+        assert config.scans_beside("cuda") == (params["codes"] == "device")
+    assert {params["codes"] for _, params in found} == {"device", "host", "gpu"}
 
 
 def test_what_guarantees_an_error_is_asked_where_it_can_hold():
