@@ -20,7 +20,7 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         StudyError: another tuner holds it.
     """
-    new = not folder.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     with open(path, "a+") as file:
@@ -32,8 +32,15 @@ def held(folder: Path) -> Iterator[None]:
         finally:
             if not (folder / JOURNAL).exists():
                 path.unlink()
-                if new and not any(folder.iterdir()):
-                    folder.rmdir()
+                _clear(made)
+
+
+def _clear(made: list[Path]) -> None:
+    """Remove the folders that were made, as far as nothing else is in them."""
+    for path in made:
+        if any(path.iterdir()):
+            break
+        path.rmdir()
 
 
 def _take(descriptor: int, folder: Path, path: Path) -> None:
