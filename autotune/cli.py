@@ -90,6 +90,11 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     accuracy = tune.add_argument_group("accuracy")
     accuracy.add_argument("--accuracy-context", type=int, default=4096, help="prompt tokens (%(default)s)")
     accuracy.add_argument("--accuracy-samples", type=int, default=2, help="texts (%(default)s)")
+    accuracy.add_argument(
+        "--accuracy-only",
+        action="store_true",
+        help="study KL and rows read, not throughput: workers of --storage may then be any machines",
+    )
     accuracy.add_argument("--accuracy-steps", type=int, default=24, help="tokens decoded after each (%(default)s)")
 
 

@@ -34,12 +34,14 @@ class Ladder:
     Attributes:
         others: records of the study, judged.
         whole: whether it is measured to the end whatever is found.
+        timed: whether throughput is measured too.
     """
 
     bench: Bench
     limits: Limits
     others: Sequence[TrialRecord]
     whole: bool
+    timed: bool = True
 
     def climb(self, config: DecodeConfig, record: TrialRecord) -> TrialRecord:
         """The record with all its figures.
@@ -52,7 +54,8 @@ class Ladder:
         same = next((other for other in self.others if other.status == "complete" and _key(other) == key), None)
         if same is None:
             record = self._foretold(self._measured(config, record, "statistics"), "screen_error")
-        record = self._kept(self._measured(config, record, "throughput"))
+        if self.timed:
+            record = self._kept(self._measured(config, record, "throughput"))
         if same is None:
             record = self._foretold(self._measured(config, record, "output_error"), "output_error")
             record = self._measured(config, record, "kl")
@@ -110,4 +113,4 @@ def _key(record: TrialRecord) -> str:
 def _no_worse(other: TrialRecord, record: TrialRecord) -> bool:
     if not other.feasible or other.kl is None or record.kl is None:
         return False
-    return other.kl <= record.kl and (other.tokens_per_s or 0.0) >= (record.tokens_per_s or 0.0)
+    return other.kl <= record.kl and other.merit >= record.merit

@@ -23,6 +23,7 @@ class Plan:
     Attributes:
         model: what accuracy is measured on, by `setting`.
         tasks: names of those whose scores may be asked for.
+        timed: whether throughput may be, for which the workload's keys and values are made.
     """
 
     workload: Workload
@@ -31,15 +32,17 @@ class Plan:
     setting: Setting
     tasks: tuple[str, ...]
     seed: int
+    timed: bool = True
 
 
 class LocalBench:
     """Measures here."""
 
-    def __init__(self, accuracy: AccuracyMeter, throughput: ThroughputMeter) -> None:
+    def __init__(self, accuracy: AccuracyMeter, throughput: ThroughputMeter | None) -> None:
+        timing = {"throughput": throughput.measure} if throughput else {}
         self._measures = {
+            **timing,
             "statistics": accuracy.statistics,
-            "throughput": throughput.measure,
             "output_error": accuracy.output_error,
             "kl": accuracy.kl,
             "tasks": accuracy.tasks,
@@ -61,4 +64,5 @@ def make(plan: Plan) -> LocalBench:
     threads = hardware.detect().cpu.usable_cpus
     accuracy = AccuracyMeter(plan.model, plan.setting, threads, plan.tasks, lambda text: print(text, file=sys.stderr))
     accuracy.prepare()
-    return LocalBench(accuracy, ThroughputMeter(plan.workload, plan.target, threads, plan.seed))
+    throughput = ThroughputMeter(plan.workload, plan.target, threads, plan.seed) if plan.timed else None
+    return LocalBench(accuracy, throughput)

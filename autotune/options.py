@@ -34,6 +34,9 @@ def require_options(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         expect(value is None or (math.isfinite(value) and value >= 0), name, "at least 0", value)
     read_scores(arguments.min_score)
+    timed = arguments.max_latency_ms is not None
+    expect(not (arguments.accuracy_only and timed), "max_latency_ms", "none where accuracy alone is measured",
+           arguments.max_latency_ms)  # fmt: skip
     expect(arguments.seed >= 0, "seed", "at least 0", arguments.seed)
     limited = LshParameters.method in parse_methods(arguments.methods) or arguments.max_kl is not None
     expect(limited, "methods", "lsh among them, whose default sets the error limit, or a --max-kl", arguments.methods)
@@ -61,12 +64,16 @@ def require_free(out: Path, resume: bool) -> None:
 
 def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Target) -> dict[str, Any]:
     """What a study's trials depend on; a study goes on only with the same."""
-    return {
+    machine = {
         "gpu": target.gpu.id if target.gpu else "none",
         "gpu_present": target.gpu_present,
         "vram_limit_bytes": target.vram_limit_bytes,
         "host": [target.host.name, target.host.logical_cpus, target.host.isa, target.host.source],
         "host_memory_gib": round(target.host.memory_bytes / 2**30),
+    }
+    return {
+        **({} if arguments.accuracy_only else machine),
+        "accuracy_only": arguments.accuracy_only,
         "version": truffle.__version__,
         "workload": workload.id,
         "model": arguments.model,
@@ -84,10 +91,10 @@ def resolved_command(arguments: argparse.Namespace, target: Target) -> str:
     taken = {**vars(arguments), "gpu": target.gpu.id if target.gpu else "none"}
     words = ["python", "-m", "autotune"]
     for name, value in taken.items():
-        if name in ("command", "command_line", "resume", "dry_run", "json") or value is None:
+        if name in ("command", "command_line", "resume", "dry_run", "json") or value in (None, False):
             continue
         for one in value if isinstance(value, list) else [value]:
-            words += [f"--{name.replace('_', '-')}", str(one)]
+            words += [f"--{name.replace('_', '-')}", *([] if one is True else [str(one)])]
     return without_password(shlex.join(words))
 
 

@@ -28,6 +28,9 @@ MOST_REPEATS, POLL_S = 3, 0.5
 class Search:
     """Runs trials of one study, beside others that do where its storage is shared.
 
+    Args:
+        timed: whether throughput is measured too, or accuracy alone.
+
     Attributes:
         limits: the limit on KL is None until the default's own sets it.
     """
@@ -40,10 +43,11 @@ class Search:
         limits: Limits,
         fastest_exact: float,
         ended: Callable[[TrialRecord], None],
+        timed: bool = True,
     ) -> None:
         self._study, self._space, self._bench = study, space, bench
         self._given, self._fastest_exact, self._ended = limits, fastest_exact, ended
-        self._first = 0
+        self._first, self._timed = 0, timed
 
     @property
     def limits(self) -> Limits:
@@ -127,7 +131,7 @@ class Search:
         try:
             if same:
                 return self._again(record, same, config), {}
-            record = Ladder(self._bench, self.limits, others, planned).climb(config, record)
+            record = Ladder(self._bench, self.limits, others, planned, self._timed).climb(config, record)
         except KeyboardInterrupt:
             return record.updated(status="failed", reason=INTERRUPTED), {}
         except RuledOut as found:
@@ -142,7 +146,7 @@ class Search:
 
     def _again(self, record: TrialRecord, same: TrialRecord, config: DecodeConfig) -> TrialRecord:
         """Throughput of a point that is known, once more, up to MOST_REPEATS in all."""
-        if same.repeats >= MOST_REPEATS:
+        if same.repeats >= MOST_REPEATS or not self._timed:
             return record.updated(status="pruned", reason=f"the same as trial {same.number}", infeasible_because=None)
         found = require_finite(self._bench.measure(config, "throughput", same.repeats)).figures
         return record.updated(status="repeat", repeat_of=same.number, kl=same.kl, **found)
@@ -156,7 +160,7 @@ class Search:
         return TrialRecord(number=number, origin=origin, status="failed", **known)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, excess: dict[str, float]) -> None:
-        values = [record.kl, record.tokens_per_s] if STATES[record.status] == TrialState.COMPLETE else None
+        values = [record.kl, record.merit] if STATES[record.status] == TrialState.COMPLETE else None
         try:
             trial.set_user_attr("record", record.to_dict())
             for name, over in excess.items():

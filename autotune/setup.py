@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass
 from typing import Any
 
+from truffle.autotune.accuracy_space import AccuracySpace
 from truffle.autotune.host_choices import thread_counts
 from truffle.autotune.limits import Limits
 from truffle.autotune.local_bench import Plan
@@ -45,11 +46,14 @@ def set_up(arguments: argparse.Namespace) -> Setup:
     """
     workload, methods = parse_workload(arguments.workload), parse_methods(arguments.methods)
     target = find_target(arguments.gpu, arguments.host, arguments.vram_limit, CALIBRATION_SECONDS)
-    require_weights_fit(workload.shape, target)
-    require_timed(methods, target)
-    space = MixedSpace(workload, target, thread_counts(target.host.logical_cpus), arguments.seed, methods)
+    timed = not arguments.accuracy_only
+    if timed:
+        require_weights_fit(workload.shape, target)
+        require_timed(methods, target)
+    kind = MixedSpace if timed else AccuracySpace
+    space = kind(workload, target, thread_counts(target.host.logical_cpus), arguments.seed, methods)
     setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
     limits = limits_of(arguments)
-    plan = Plan(workload, target, arguments.model, setting, tuple(limits.min_scores), arguments.seed)
+    plan = Plan(workload, target, arguments.model, setting, tuple(limits.min_scores), arguments.seed, timed)
     marks = {f"space {name}": value for name, value in space.marks.items()}
     return Setup(workload, target, space, setting, limits, plan, {**fingerprint(arguments, workload, target), **marks})

@@ -61,5 +61,5 @@ def _was_measured(record: TrialRecord) -> bool:
 
 def _near(known: TrialRecord, record: TrialRecord) -> bool:
     """Whether a point is at most a little worse in both than what is known."""
-    kl, rate = known.kl or 0.0, known.tokens_per_s or 0.0
-    return kl <= (record.kl or 0.0) * (1 + MOVED) and rate * (1 + MOVED) >= (record.tokens_per_s or 0.0)
+    more = known.merit >= record.merit - MOVED * abs(record.merit)
+    return more and (known.kl or 0.0) <= (record.kl or 0.0) * (1 + MOVED)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -95,14 +94,14 @@ def _is_entry(line: bytes) -> bool:
         return False
 
 
-def require_same(study: optuna.Study, fingerprint: dict[str, Any], but: Collection[str] = ()) -> None:
-    """Note what the study's trials depend on, or raise StudyError where it was noted otherwise, but for some of it."""
+def require_same(study: optuna.Study, fingerprint: dict[str, Any]) -> None:
+    """Note what the study's trials depend on, or raise StudyError where it was noted otherwise."""
     known = study.user_attrs.get("fingerprint")
     fingerprint = json.loads(json.dumps(fingerprint))
     if known is None:
         study.set_user_attr("fingerprint", fingerprint)
         return
-    for name in sorted((set(known) | set(fingerprint)).difference(but)):
+    for name in sorted(set(known) | set(fingerprint)):
         was, now = (marks.get(name) for marks in (known, fingerprint))
         if was != now:
             raise StudyError(f"resume: the study was made with {name} {was!r}, expected the same, got {now!r}")

@@ -14,6 +14,7 @@ from optuna import Study
 from rich.console import Console
 
 from truffle.autotune import answer, baselines, outputs
+from truffle.autotune.accuracy_study import finish_accuracy
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
 from truffle.autotune.exact_runs import measured_ways
@@ -22,7 +23,7 @@ from truffle.autotune.isolation import IsolatedBench
 from truffle.autotune.local_bench import make
 from truffle.autotune.lock import held
 from truffle.autotune.measuring import Bench
-from truffle.autotune.options import require_free, require_options
+from truffle.autotune.options import require_free, require_options, without_password
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
@@ -50,6 +51,8 @@ def tune(arguments: argparse.Namespace) -> int:
     setup = set_up(arguments)
     for note in setup.target.notes:
         print(note, file=sys.stderr)
+    if arguments.accuracy_only:
+        return _accuracy_only(arguments, setup, out)
     exact_ways = baselines.exact_baselines(setup.workload, setup.target)
     _require_one(exact_ways, setup)
     if arguments.dry_run:
@@ -63,6 +66,16 @@ def tune(arguments: argparse.Namespace) -> int:
                 _require_one(exact_ways, setup)
             run = Run(arguments, setup, exact_ways, started)
             return run.finish(out, *run.search(known or _opened(arguments, setup, out), bench))
+
+
+def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
+    with held(out):
+        known = _opened(arguments, setup, out) if arguments.resume else None
+        with IsolatedBench(make, setup.plan) as bench:
+            study = known or _opened(arguments, setup, out)
+            search, stop_reason = searched(study, arguments, setup, bench, 0.0)
+            finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
+    return 130 if stop_reason == INTERRUPTED else 0
 
 
 def _opened(arguments: argparse.Namespace, setup: Setup, out: Path) -> Study:
@@ -94,26 +107,14 @@ class Run:
 
     def search(self, study: Study, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
-        arguments, space, gpu = self.arguments, self.setup.space, self.setup.target.gpu
-        rate, finished = self.fastest.tokens_per_s or 0.0, sum(r.status == "complete" for r in stored_records(study))
-        if arguments.storage:
-            announce(study, arguments, gpu.id if gpu else "none", rate)
-        with StudyProgress(arguments.trials, finished) as progress:
-            search = Search(study, space, bench, self.setup.limits, rate, progress.ended)
-            search.plan()
-            first = len(study.get_trials(deepcopy=False))
+        search, stop_reason = searched(study, self.arguments, self.setup, bench, self.fastest.tokens_per_s or 0.0)
+        records = search.judged()
+        if stop_reason != INTERRUPTED:
+            _say("measuring the best points and the default again, taking turns")
             try:
-                stop_reason = search.run(Stopping(arguments.trials, arguments.timeout, first))
-            finally:
-                if arguments.storage:
-                    study.set_user_attr("stopped", "its tuner has stopped")
-            records = search.judged()
-            if stop_reason != INTERRUPTED:
-                progress.say("measuring the best points and the default again, taking turns")
-                try:
-                    records = confirm(records, space, bench, CONFIRMING * arguments.timeout)
-                except KeyboardInterrupt:
-                    stop_reason = INTERRUPTED
+                records = confirm(records, self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+            except KeyboardInterrupt:
+                stop_reason = INTERRUPTED
         return search, records, stop_reason
 
     def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
@@ -141,6 +142,25 @@ class Run:
         )
         _report(out, record, self.arguments.json)
         return 0 if complete else 130
+
+
+def searched(
+    study: Study, arguments: argparse.Namespace, setup: Setup, bench: Bench, fastest_exact: float
+) -> tuple[Search, str]:
+    """A search that has ended, and why; workers have been told of its beginning and its end."""
+    gpu, timed = setup.target.gpu, not arguments.accuracy_only
+    if arguments.storage:
+        announce(study, arguments, gpu.id if gpu and timed else "none", fastest_exact)
+    finished = sum(record.status == "complete" for record in stored_records(study))
+    with StudyProgress(arguments.trials, finished) as progress:
+        search = Search(study, setup.space, bench, setup.limits, fastest_exact, progress.ended, timed)
+        search.plan()
+        first = len(study.get_trials(deepcopy=False))
+        try:
+            return search, search.run(Stopping(arguments.trials, arguments.timeout, first))
+        finally:
+            if arguments.storage:
+                study.set_user_attr("stopped", "its tuner has stopped")
 
 
 def _require_one(ways: list[Baseline], setup: Setup) -> None:

@@ -20,11 +20,10 @@ from truffle.autotune.sharing import open_storage, shared_study
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import StudyError, require_same
 
-HARDWARE = ("gpu", "gpu_present", "vram_limit_bytes", "host", "host_memory_gib")
 # Of a tuner's options, those that its workers share.
 SHARED = (
     "gpu", "vram_limit", "workload", "model", "methods", "max_kl", "max_latency_ms", "min_score", "trials", "seed",
-    "accuracy_context", "accuracy_samples", "accuracy_steps",
+    "accuracy_context", "accuracy_samples", "accuracy_steps", "accuracy_only",
 )  # fmt: skip
 
 
@@ -41,7 +40,8 @@ def worker(arguments: argparse.Namespace) -> int:
     for note in setup.target.notes:
         print(note, file=sys.stderr)
     with IsolatedBench(make, setup.plan) as bench, StudyProgress(options.trials, 0) as progress:
-        search = Search(study, setup.space, bench, setup.limits, study.user_attrs["fastest_exact"], progress.ended)
+        rate, timed = study.user_attrs["fastest_exact"], not options.accuracy_only
+        search = Search(study, setup.space, bench, setup.limits, rate, progress.ended, timed)
         reason = search.run(Stopping(options.trials, math.inf, len(study.get_trials(deepcopy=False))))
         progress.say(f"the study ended: {reason}")
     return 130 if reason == INTERRUPTED else 0

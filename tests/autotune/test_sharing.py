@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from tests.autotune.fakes import Bench, space
 from tests.autotune.shared_worker import BEAT_S, SILENT_S
+from truffle.autotune.accuracy_space import AccuracySpace
 from truffle.autotune.cli import build_parser, main
 from truffle.autotune.limits import Limits
 from truffle.autotune.options import fingerprint
@@ -115,6 +116,21 @@ def test_a_worker_on_other_hardware_is_refused(url, tmp_path, monkeypatch, capsy
     assert "made with host ['test CPU', 4, 'scalar', 'made up'], expected the same" in capsys.readouterr().err
     assert main(["worker", "--storage", url, "--study", "none"]) == 2
     assert "study: expected one of " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_any_machine_joins_a_study_of_accuracy_alone(url, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("truffle.autotune.setup.CALIBRATION_SECONDS", 0.2)
+    plain = space()
+    there = AccuracySpace(plain.workload, plain.target, plain.threads, 0, ("lsh",))
+    arguments = options(accuracy_only=True, accuracy_context=1092, accuracy_samples=1, accuracy_steps=2)
+    space_marks = {f"space {name}": value for name, value in there.marks.items()}
+    marks = {**fingerprint(arguments, there.workload, there.target), **space_marks}
+    study = open_shared(url, tmp_path / "accuracy", None, False, marks, 0)
+    announce(study, arguments, "none", 0.0)
+    study.set_user_attr("stopped", "its tuner has stopped")
+    assert main(["worker", "--storage", url, "--study", "accuracy"]) == 0
+    assert "the study ended: its tuner has stopped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

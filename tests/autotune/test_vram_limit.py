@@ -92,7 +92,7 @@ def test_a_limit_is_refused_before_the_host_is_calibrated(monkeypatch):
 def test_the_study_and_its_command_depend_on_it():
     arguments = argparse.Namespace(
         model="smollm2", accuracy_context=4096, accuracy_samples=2, accuracy_steps=24, max_kl=None, seed=0,
-        max_latency_ms=None, min_score=[], vram_limit="20GiB", gpu="auto", methods="lsh",
+        max_latency_ms=None, min_score=[], accuracy_only=False, vram_limit="20GiB", gpu="auto", methods="lsh",
     )  # fmt: skip
     held, free = space(vram_limit_gib=20), space()
     marks = [fingerprint(arguments, found.workload, found.target) for found in (held, free)]
