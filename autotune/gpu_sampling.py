@@ -39,7 +39,7 @@ def step_time(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuPro
     return replace(
         exact,
         link=0.0,
-        launch=exact.launch + layers * launches * gpu.launch_latency_s.value,
+        launch=exact.launch + layers * launches * gpu.kernel_latency_s.value,
         gpu_retrieve=layers * walked / bandwidth,
         gpu_sample=layers * gathered / bandwidth,
     )

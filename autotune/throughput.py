@@ -82,7 +82,7 @@ class ThroughputMeter:
         assert gpu is not None
         largest = execution.model_copy(update={"batch_size": overlap.lane_sizes(execution)[-1]})
         threads = min(execution.threads, self._threads)
-        pause_s = overlap.pause_seconds(shape, config, gpu)
+        pause_s = overlap.pause_seconds(shape, config, self._workload.context, gpu)
         layer = self._timer.measure(config.model_copy(update={"execution": largest}), threads, pause_s, seconds)
         ratio = self._host_ratio(threads, execution.threads)
         step, fastest, slowest = (
