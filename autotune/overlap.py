@@ -82,9 +82,7 @@ def step_time(
     device = [cost_model.gpu_side(shape, _lane(config, size), context, gpu) for size in sizes]
     host = StepTime(cpu_retrieve=layers * sum(shares) * retrieve_s, cpu_attend=layers * sum(shares) * attend_s)
     lanes = [
-        _lane_layer(
-            cost_model.sampled_layer(shape, _lane(config, size), context, gpu), share * (retrieve_s + attend_s)
-        )
+        _lane_layer(cost_model.sampled_layer(shape, _lane(config, size), context, gpu), share * (retrieve_s + attend_s))
         for size, share in zip(sizes, shares, strict=True)
     ]
     apart = sum(lane.rest + lane.attend + lane.answer for lane in lanes)

@@ -70,7 +70,7 @@ def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: t
     for step in range(WARM_UP_STEPS + steps):
         totals = dict.fromkeys(counts, 0.0)
         for index, kind in enumerate(kind_of_layer):
-            totals[kind] += _timed(partial(_decode_layer, decoder, index, states, turn))
+            totals[kind] += _timed(partial(decode_layer, decoder, index, states, turn))
             if step < WARM_UP_STEPS:
                 meter(index, decoder.caches[index])
         for kind, total in totals.items():
@@ -98,7 +98,8 @@ def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: t
     }
 
 
-def _decode_layer(decoder: Decoder, index: int, states: torch.Tensor, turn: Turn) -> None:
+def decode_layer(decoder: Decoder, index: int, states: torch.Tensor, turn: Turn) -> None:
+    """One layer's step on the CPU for states [B, hidden], which stay as they are."""
     weights = decoder.weights.layers[index]
     out = decoder.caches[index].decode(*decoder.project(weights, states, turn))
     decoder.finish(weights, states.clone(), out)
