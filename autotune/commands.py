@@ -9,12 +9,13 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from truffle.autotune import backtest_command, estimates
 from truffle.autotune.tune import tune
 from truffle.kernels import profiles as cards
 from truffle.kernels.checks import expect
 from truffle.model import tuned
 
-__all__ = ["calibrate", "profiles", "show", "tune"]
+__all__ = ["backtest", "calibrate", "estimate", "profiles", "show", "tune"]
 
 
 def profiles(arguments: argparse.Namespace) -> int:
@@ -77,13 +78,25 @@ def _figure(figure: tuned.Figure) -> str:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Measure this host and write the file that --host takes."""
-    from truffle.bench import bandwidth
+    from truffle.bench import bandwidth, host_file
 
     expect(0 < arguments.seconds < 3600, "seconds", "more than 0 and less than 3600", arguments.seconds)
-    print(f"measuring this host for about {arguments.seconds:g} s", file=sys.stderr)
-    calibration = bandwidth.calibrate(seconds=arguments.seconds)
-    calibration.save(arguments.file)
+    print(f"measuring this host for about {2.25 * arguments.seconds:g} s, and what making keys takes", file=sys.stderr)
+    calibration = bandwidth.calibrate(seconds=arguments.seconds, with_kernels=True)
+    path = arguments.file or host_file.default_path()
+    calibration.save(path)
     for rates in calibration.rates:
         read, gather = rates.read_bytes_per_s.p50 / 1e9, rates.gather_512_bytes_per_s.p50 / 1e9
         print(f"{rates.threads} threads: read {read:.1f} GB/s, gather of 512-byte rows {gather:.1f} GB/s")
+    print(f"{host_file.described(calibration.cpu)}: {len(calibration.kernels)} times of kernels; written to {path}")
     return 0
+
+
+def backtest(arguments: argparse.Namespace) -> int:
+    """Compare predicted with measured steps."""
+    return backtest_command.run(arguments)
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Estimate steps on every card."""
+    return estimates.run(arguments)

@@ -1,8 +1,8 @@
 """What the host's kernels take at work that was not timed, from a calibration's times at work that was.
 
 A kernel's time at a thread count is a latency and a cost for each kind of work that it does (host_work.py), none of
-them negative: the ones nearest to the times there are, each error taken in proportion. Between thread counts times lie on
-a line over the logarithm of the count; more threads than were measured are no better than the most.
+them negative: the ones nearest to the times there are, each error taken in proportion. Between thread counts times lie
+on a line over the logarithm of the count; more threads than were measured are no better than the most.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class KernelTime(Frozen):
 
 
 def measure(threads_list: Sequence[int], seconds: float) -> tuple[KernelTime, ...]:
-    """Times of all kernels by ascending thread count with the widest instruction set, and with the others of the smaller
-    cases at the most threads; in about `seconds`, and what making keys and tables takes."""
+    """Times of all kernels by ascending thread count with the widest instruction set, and of the smaller cases with the
+    others at the most threads; in about `seconds`, and what making keys and tables takes."""
     most, widest = max(threads_list), isa.resolve("auto")
     narrower = [level for level in isa.ISAS if isa.why_not(level) is None and level != widest]
     cases = list(_cases(most))
