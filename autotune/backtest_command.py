@@ -33,14 +33,12 @@ def run(arguments: argparse.Namespace) -> int:
     expect(bool(found), "records", "steps that can be predicted", "none; where a host's part is missing, give --host")
     outcome = _outcome(steps, found, calibration, quantile)
     _show(found, outcome)
-    text = outcome.model_dump_json(indent=1) + "\n"
     if a.keep:
         name = f"{outcome.gpu or 'cpu'}-{outcome.created.replace(':', '')}.json"
-        write_atomically(known_error.user_folder() / name, text)
+        write_atomically(known_error.user_folder() / name, outcome.model_dump_json(indent=1) + "\n")
     if a.json:
-        write_atomically(a.json, text)
-        records = [asdict(one) | {"error": one.error} for one in found]
-        write_records(a.json.with_suffix(".steps.json"), records, a.command_line)
+        told = outcome.model_copy(update={"steps": tuple(asdict(one) for one in found)})
+        write_atomically(a.json, told.model_dump_json(indent=1) + "\n")
     return 0
 
 

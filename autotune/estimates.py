@@ -46,14 +46,11 @@ def _rows(name: str, workload: Workload, calibration: HostCalibration, batch: in
     for config in _configs(host.logical_cpus, batch):
         row = {"gpu": name, "method": config.method, "batch": batch, "kind": "estimated"}
         reason = does_not_fit(memory(workload.shape, config, workload.context, has_gpu=True), target)
-        if reason:
-            yield row | {"reason": reason}
-            continue
         step_s = step_time(workload.shape, config, workload.context, machine).total
         known = known_error.find(gpu, config.method)
         low, high = known.seconds(step_s) if known else (None, None)
         yield row | {"step_s": step_s, "step_s_low": low, "step_s_high": high, "tokens_per_s": batch / step_s,
-                     "error_from": known.sentence if known else None}  # fmt: skip
+                     "error_from": known.sentence if known else None, "does_not_fit": reason}  # fmt: skip
 
 
 def _configs(cpus: int, batch: int) -> list[DecodeConfig]:
@@ -68,20 +65,16 @@ def _configs(cpus: int, batch: int) -> list[DecodeConfig]:
 
 
 def _show(rows: list[dict[str, Any]], workload: Workload, calibration: HostCalibration) -> None:
-    table = Table("card", "method", "a step", "nine in ten within", "tokens/s", box=None, pad_edge=False)
+    table = Table("card", "method", "a step", "nine in ten within", "tokens/s", "fits", box=None, pad_edge=False)
     for row in rows:
-        if "reason" in row:
-            table.add_row(row["gpu"], row["method"], row["reason"])
-            continue
         low, high = row["step_s_low"], row["step_s_high"]
         interval = f"{low * 1e3:,.1f} to {high * 1e3:,.1f} ms" if low else "not back-tested"
-        table.add_row(
-            row["gpu"], row["method"], f"{row['step_s'] * 1e3:,.1f} ms", interval, f"{row['tokens_per_s']:,.1f}"
-        )
+        times = f"{row['step_s'] * 1e3:,.1f} ms", interval, f"{row['tokens_per_s']:,.1f}"
+        table.add_row(row["gpu"], row["method"], *times, f"no: {no}" if (no := row["does_not_fit"]) else "yes")
     console = Console()
-    console.width = max(console.width, 120)
+    console.width = max(console.width, 140)
     console.print(table)
-    print(f"\n{workload.id}, all estimated, nothing run; the host is {host_file.described(calibration.cpu)}, "
-          f"calibrated {calibration.created[:10]}.")  # fmt: skip
+    host = f"{host_file.described(calibration.cpu)}, calibrated {calibration.created[:10]}"
+    print(f"\n{workload.id}, all estimated, nothing run, as if it fitted where it does not; the host is {host}.")
     for sentence in dict.fromkeys(row["error_from"] for row in rows if row.get("error_from")):
         print(sentence)

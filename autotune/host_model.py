@@ -44,8 +44,9 @@ class HostKernels:
             ArgumentError: the calibration has no times of that operation.
         """
         if op == FUSED:
-            parts = (self.seconds(part, work, threads, isa, store_format) for part in SEPARATE)
-            return self._fusing(threads) * sum(parts)
+            find, attend = SEPARATE
+            parts = self.seconds(find, work, threads, isa) + self.seconds(attend, work, threads, isa, store_format)
+            return self._fusing(threads) * parts
         below = max((count for count in self.threads if count <= threads), default=self.threads[0])
         above = min((count for count in self.threads if count >= threads), default=self.threads[-1])
         low, high = (self._at(op, work, count, store_format) for count in (below, above))
@@ -63,9 +64,9 @@ class HostKernels:
         """Latency, and cost by kind of work."""
         times = self._select(op, threads, self._widest, store_format)
         expect(len(times) > 0, "host", f"a calibration with times of {op}", "one without: calibrate the host anew")
-        kinds = [LATENCY, *times[0].work]
+        kinds = [*times[0].work, LATENCY]  # of one time alone, a cost is made rather than a latency
         seconds = np.array([self._of(made) for made in times])
-        amounts = np.array([[1.0, *(made.work[kind] for kind in kinds[1:])] for made in times])
+        amounts = np.array([[*(made.work[kind] for kind in kinds[:-1]), 1.0] for made in times])
         return dict(zip(kinds, _non_negative(amounts / seconds[:, None]), strict=True))
 
     def _of(self, made: KernelTime) -> float:

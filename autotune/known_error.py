@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -38,6 +39,7 @@ class Backtest(Frozen):
         cpu: the host.
         host_part: whether the host's part of a step was ``predicted``, or ``measured`` in the step's own trace.
         errors: over all steps, and by method.
+        steps: each beside its prediction, where they are kept.
     """
 
     created: str
@@ -47,6 +49,7 @@ class Backtest(Frozen):
     quantile: str
     sources: tuple[str, ...]
     errors: dict[str, Errors]
+    steps: tuple[dict[str, Any], ...] = ()
 
 
 class KnownError(Frozen):
