@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from truffle.bench import host_work
-from truffle.bench.arguments import arguments_of
 from truffle.bench.attend_arguments import sparse_attend
+from truffle.bench.contender import turns
 from truffle.bench.decode import decode_layer
 from truffle.bench.host_work import Work
 from truffle.bench.layer_data import LayerData
@@ -88,7 +88,7 @@ def _cases(threads: int) -> Iterator[tuple[bool, Callable[[], Timed]]]:
     """Whether a case is a small one, and what makes its data and gives what times it."""
     for context in CONTEXTS:
         small = context == CONTEXTS[0]
-        data = LayerData(Sizes(context, SHAPE.heads, SHAPE.kv_heads, SHAPE.head_dim, 10, 150), threads)
+        data = LayerData(Sizes(context, SHAPE.heads, SHAPE.kv_heads, SHAPE.head_dim, TABLES[0].K, TABLES[0].L), threads)
         settings = [(TABLES[0], 1), *([] if small else [(TABLES[0], MOST_BATCH), *((p, 1) for p in TABLES[1:])])]
         yield from ((small, partial(_sampling, data, p, batch)) for p, batch in settings)
         yield from ((small, partial(make, data)) for make in (_eight_bits, _scanning, _dense))
@@ -99,77 +99,74 @@ def _cases(threads: int) -> Iterator[tuple[bool, Callable[[], Timed]]]:
 
 
 def _sampling(base: LayerData, p: LshParameters, batch: int) -> Timed:
-    data = base.with_tables(p.K, p.L, p.min_hits, batch, p.probing)
-    layers, n = _layers(data), base.sizes.context
-    finds = host_work.retrieve(SHAPE, p, n, batch)
-    work = {"retrieve": finds, "sparse_attend": host_work.attend(SHAPE, p, n, batch, "bfloat16")}
-    work["retrieve_attend"] = work["retrieve"] | work["sparse_attend"]
-
-    def time(threads: int, level: str, seconds: float) -> list[KernelTime]:
-        return _timed(layers, ("retrieve", "sparse_attend"), work, threads, level, seconds) + _timed(
-            layers, ("retrieve_attend",), work, threads, level, seconds
-        )
-
-    return time
+    """Both operations that sample, one after the other, and then the fused one."""
+    data, n = base.with_tables(p.K, p.L, p.min_hits, batch, p.probing), base.sizes.context
+    layers = [data, *(data.copied() for _ in range(_copies(data.store.rows.nbytes)))]
+    apart = {
+        "retrieve": host_work.retrieve(SHAPE, p, n, batch),
+        "sparse_attend": host_work.attend(SHAPE, p, n, batch, "bfloat16"),
+    }
+    fused = {"retrieve_attend": apart["retrieve"] | apart["sparse_attend"]}
+    timers = [_timer({op: turns(op, layers) for op in work}, work) for work in (apart, fused)]
+    return lambda threads, level, seconds: [made for one in timers for made in one(threads, level, seconds / 2)]
 
 
 def _eight_bits(base: LayerData) -> Timed:
     p = TABLES[0]
     data = base.with_store(torch.int8).with_tables(p.K, p.L, p.min_hits, 1, p.probing)
+    layers = [data, *(data.copied() for _ in range(_copies(data.store.rows.nbytes)))]
     work = {"sparse_attend": host_work.attend(SHAPE, p, base.sizes.context, 1, "int8")}
-    return partial(_timed, _layers(data), tuple(work), work, store_format="int8")
+    return _timer({"sparse_attend": turns("sparse_attend", layers)}, work, "int8")
 
 
 def _scanning(base: LayerData) -> Timed:
-    n = base.sizes.context
-    work = {"scan_sample": host_work.scan(SHAPE, SCAN, n, 1)}
-    work["attend_lists"] = host_work.attend_lists(SHAPE, SCAN, n, 1, "bfloat16")
-    return partial(_timed, _layers(base), tuple(work), work)
+    copies = range(_copies(base.store.rows.nbytes))
+    layers, n = [base, *(base.with_store(base.sizes.dtype) for _ in copies)], base.sizes.context
+    work = {
+        "scan_sample": host_work.scan(SHAPE, SCAN, n, 1),
+        "attend_lists": host_work.attend_lists(SHAPE, SCAN, n, 1, "bfloat16"),
+    }
+    lists = [_lists(layer, draw) for draw in range(DRAWS) for layer in layers]
+    return _timer({"scan_sample": turns("scan_sample", layers), "attend_lists": lists}, work)
 
 
 def _dense(base: LayerData) -> Timed:
+    copies = range(_copies(sum(part.nbytes for part in base.keys_and_values)))
+    layers = [base, *(base.with_keys_elsewhere() for _ in copies)]
     work = {"dense_attend": host_work.dense(SHAPE, base.sizes.context, 1)}
-    return partial(_timed, _layers(base), tuple(work), work)
+    return _timer({"dense_attend": turns("dense_attend", layers)}, work)
 
 
 def _directing(base: LayerData) -> Timed:
     p = LshParameters(K=10, L=60, probing=Probing(kind="directed", amount=8))
+    data = base.with_tables(p.K, p.L, p.min_hits, 1, p.probing)
     work = {"direct_probes": host_work.direct(SHAPE, p, 1)}
-    return partial(_timed, [base.with_tables(p.K, p.L, p.min_hits, 1, p.probing)], tuple(work), work)
+    return _timer({"direct_probes": turns("direct_probes", [data])}, work)
 
 
-def _layers(data: LayerData) -> list[LayerData]:
-    """As many of the same contents as one has to walk through for the first to be out of the caches again."""
-    return [data, *(data.copied() for _ in range(layers_beyond_cache(data.store.rows.nbytes) - 1))]
+def _copies(size_bytes: int) -> int:
+    """Beside a layer, as many as one has to walk through for the first to be out of the caches again."""
+    return layers_beyond_cache(size_bytes) - 1
 
 
-def _timed(
-    layers: list[LayerData],
-    ops: tuple[str, ...],
-    work: dict[str, Work],
-    threads: int,
-    level: str,
-    seconds: float,
-    store_format: str = "bfloat16",
-) -> list[KernelTime]:
-    calls = {op: _call(op, layers, threads, level) for op in ops}
-    samples = sequence_s(calls, GPU_PAUSE_S, seconds, ROUNDS)
-    return [
-        KernelTime(
-            op=op, threads=threads, isa=level, store_format=store_format, work=work[op], seconds=Spread.of(times)
-        )
-        for op, times in samples.items()
-    ]
+def _timer(arguments: dict[str, list[dict[str, Any]]], work: dict[str, Work], store_format: str = "bfloat16") -> Timed:
+    """Times operations that follow one another, each on the next of its arguments."""
+
+    def time(threads: int, level: str, seconds: float) -> list[KernelTime]:
+        calls = {op: _call(op, found, threads, level) for op, found in arguments.items()}
+        how = {"threads": threads, "isa": level, "store_format": store_format}
+        samples = sequence_s(calls, GPU_PAUSE_S, seconds, ROUNDS)
+        return [KernelTime(op=op, work=work[op], seconds=Spread.of(taken), **how) for op, taken in samples.items()]
+
+    return time
 
 
-def _call(op: str, layers: list[LayerData], threads: int, level: str) -> Callable[[], None]:
-    implementation = registry.get("sparse_attend" if op == "attend_lists" else op, NATIVE)
-    turns = itertools.cycle([_arguments(op, layer, draw) for draw in range(DRAWS) for layer in layers])
-    return lambda: implementation(**next(turns), threads=threads, isa=level)
-
-
-def _arguments(op: str, data: LayerData, draw: int) -> dict[str, Any]:
-    return _lists(data, draw) if op == "attend_lists" else arguments_of(op, data, draw)
+def _call(op: str, arguments: list[dict[str, Any]], threads: int, level: str) -> Callable[[], None]:
+    implementation, found = (
+        registry.get("sparse_attend" if op == "attend_lists" else op, NATIVE),
+        itertools.cycle(arguments),
+    )
+    return lambda: implementation(**next(found), threads=threads, isa=level)
 
 
 def _lists(data: LayerData, draw: int) -> dict[str, Any]:
