@@ -114,7 +114,7 @@ def _find_calibration(path: Path | None, here: hardware.Cpu, seconds: float) -> 
     if path is None:
         kept = host_files.of_this_machine()
         if kept:
-            return kept, True, f"calibrated here, {kept.created[:10]}"
+            return kept, True, "measured here"
         return bandwidth.calibrate(seconds=seconds), True, "measured here"
     calibration = HostCalibration.load(path)
     if host_files.difference(calibration, here) is None:
