@@ -12,6 +12,7 @@ from rich.table import Table
 
 from truffle.autotune import known_error
 from truffle.autotune.host_model import HostKernels
+from truffle.autotune.known_error import KnownError
 from truffle.autotune.measured_profile import with_measured
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.predict import Machine, step_time
@@ -50,7 +51,16 @@ def _rows(name: str, workload: Workload, calibration: HostCalibration, batch: in
         known = known_error.find(gpu, config.method)
         low, high = known.seconds(step_s) if known else (None, None)
         yield row | {"step_s": step_s, "step_s_low": low, "step_s_high": high, "tokens_per_s": batch / step_s,
-                     "error_from": known.sentence if known else None, "does_not_fit": reason}  # fmt: skip
+                     "error_from": _told(known, config) if known else None, "does_not_fit": reason}  # fmt: skip
+
+
+def _told(known: KnownError, config: DecodeConfig) -> str:
+    """The error, and that it leaves out how far the host's part is off where that is predicted."""
+    asks_host = not isinstance(config.parameters, DenseParameters)
+    alone = asks_host and known.host_part != "predicted"
+    return known.sentence + (
+        " The host's part is predicted here, and its own error not in the interval." if alone else ""
+    )
 
 
 def _configs(cpus: int, batch: int) -> list[DecodeConfig]:

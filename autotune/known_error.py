@@ -53,9 +53,15 @@ class Backtest(Frozen):
 
 
 class KnownError(Frozen):
-    """The error that an estimate is shown with; `here` where it was found on a card of the same kind."""
+    """The error that an estimate is shown with.
+
+    Attributes:
+        host_part: as in the back-test.
+        here: whether it was found on a card of the same kind.
+    """
 
     errors: Errors
+    host_part: str
     where: str
     here: bool
 
@@ -93,7 +99,7 @@ def find(gpu: GpuProfile | None, method: str) -> KnownError | None:
         errors = best.errors[ALL]
     part = "" if best.host_part == "predicted" else ", the host's part as measured"
     where = f"{best.gpu} with {best.cpu}{part}" if best.gpu else best.cpu
-    return KnownError(errors=errors, where=where, here=gpu is None or best.gpu == gpu.id)
+    return KnownError(errors=errors, host_part=best.host_part, where=where, here=gpu is None or best.gpu == gpu.id)
 
 
 def _all() -> list[Backtest]:
