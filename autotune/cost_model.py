@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from truffle.bench import host_work
 from truffle.bench.kinds import layer_kinds
-from truffle.kernels.codes import code_bytes
 from truffle.kernels.profiles import GpuProfile
 from truffle.kernels.scanning import room_for
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, ScanParameters, StreamingParameters
@@ -120,13 +120,15 @@ def sampled_layer(shape: ModelShape, config: DecodeConfig, context: int, gpu: Gp
 
 
 def scan_seconds(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> float:
-    """A layer's codes read once, scores written and read by head, proposals written once and read three times."""
+    """A layer's codes read once, scores written and read by head, proposals written once and read three times.
+
+    Each request's codes take a kernel of their own; the others serve the batch.
+    """
     p, batch = config.parameters, config.execution.batch_size
     assert isinstance(p, ScanParameters)
-    rows = shape.heads if p.per == "head" else shape.kv_heads
-    codes = code_bytes(shape.kv_heads, context, shape.head_dim, p.bits)
-    scratch = 4 * context * (2 * shape.heads + 4 * rows)
-    return batch * (codes + scratch) / gpu_bandwidth(gpu) + _latency(SCAN_KERNELS, gpu)
+    moved = host_work.device_scan_bytes(shape, p, context)
+    attained = gpu.memory_bandwidth_bytes_per_s.value * gpu.scan_efficiency.value
+    return batch * moved / attained + _latency(SCAN_KERNELS + batch - 1, gpu)
 
 
 def _asked(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:

@@ -34,6 +34,8 @@ def _figures(gpu: GpuProfile, device: DeviceRates) -> dict[str, float]:
     }
     if device.product_bytes_per_s:
         found["product_efficiency"] = min(1.0, device.product_bytes_per_s.p50 / memory)
+    if device.scan_bytes_per_s:
+        found["scan_efficiency"] = min(1.0, device.scan_bytes_per_s.p50 / memory)
     if device.kernel_latency_s:
         found["kernel_latency_s"] = device.kernel_latency_s.p50
     return found

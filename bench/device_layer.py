@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
+from truffle.bench.arguments import arguments_of
 from truffle.bench.block_arguments import BLOCK
 from truffle.bench.device_bandwidth import on_device_s
+from truffle.bench.host_work import device_scan_bytes
+from truffle.bench.layer_data import LayerData
 from truffle.bench.sizes import Sizes
 from truffle.bench.spread import Spread
+from truffle.kernels import registry
 from truffle.kernels.moving import Mover
 from truffle.model.cache import ExactCache
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, ScanParameters
 from truffle.model.operations import Operations
+from truffle.model.shapes import SHAPES
 
+LLAMA = SHAPES["llama-3.1-8b"]
 # Of Llama 3.1 8B: rows and columns of a layer's products.
 PRODUCTS = ((6144, 4096), (4096, 4096), (28_672, 4096), (4096, 14_336))
 SIZES = Sizes(1092, 32, 8, 128, 10, 150)
 SMALL_KERNELS = 11  # those of `small_kernels`
+SCANNED = replace(SIZES, context=49_152, batch=4)
+SCAN_KERNELS = 5  # of scan_sample, beside one a request
 LAYERS = 8  # captured one after another
 
 
@@ -40,6 +49,17 @@ def kernel_latency(seconds: float) -> Spread:
     """Seconds from one small kernel's end to the next one's."""
     taken = on_device_s(_captured(small_kernels("cuda")), seconds)
     return Spread.of(duration / LAYERS / SMALL_KERNELS for duration in taken)
+
+
+def scan(seconds: float, latency_s: float) -> Spread:
+    """Bytes a second of a scan of `SCANNED`, whose kernels have a latency of `latency_s` each."""
+    data = LayerData(SCANNED)
+    found = Mover("cuda")(arguments_of("scan_sample", data))
+    run = registry.get("scan_sample", "auto", "cuda")
+    taken = on_device_s(_captured(lambda: run(**found)), seconds)
+    moved = SCANNED.batch * device_scan_bytes(LLAMA, ScanParameters(), SCANNED.context)
+    waited = (SCAN_KERNELS + SCANNED.batch) * latency_s
+    return Spread.of(moved / max(duration / LAYERS - waited, 0.1 * duration / LAYERS) for duration in taken)
 
 
 def small_kernels(device: str) -> Callable[[], None]:

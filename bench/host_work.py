@@ -18,7 +18,7 @@ import torch
 
 from truffle.bench.calibration import expected_fraction
 from truffle.bench.synthetic import COSINE_DEVIATION
-from truffle.kernels.codes import words_of
+from truffle.kernels.codes import code_bytes, words_of
 from truffle.kernels.store import row_bytes
 from truffle.model.config import LshParameters, ModelShape, ScanParameters
 
@@ -75,6 +75,12 @@ def scan(shape: ModelShape, p: ScanParameters, context: int, batch: int) -> Work
     """Codes of all keys, read once a key/value head, and a score for every query head."""
     per_key = 4 * words_of(shape.head_dim, p.bits) + 2
     return {"bytes": batch * shape.kv_heads * context * per_key, "scores": batch * shape.heads * context}
+
+
+def device_scan_bytes(shape: ModelShape, p: ScanParameters, context: int) -> float:
+    """What a card reads and writes for a request: codes once, scores twice by query head, proposals four times."""
+    rows = shape.heads if p.per == "head" else shape.kv_heads
+    return code_bytes(shape.kv_heads, context, shape.head_dim, p.bits) + 4 * context * (2 * shape.heads + 4 * rows)
 
 
 def dense(shape: ModelShape, tokens: float, batch: int) -> Work:

@@ -68,6 +68,7 @@ class GpuProfile(Frozen):
         link_bandwidth_bytes_per_s: PCIe, one way, after line coding.
         memory_efficiency, flops_efficiency, link_efficiency: attained share of the peaks above.
         product_efficiency: share of the memory's bandwidth that products of weights and a few vectors attain.
+        scan_efficiency: share of it that a scan's kernels attain on codes and scratch.
         kernel_latency_s: a small kernel of a decoder layer in a CUDA graph, from the end of the one before to its own.
         link_latency_s: one small pinned copy, waited for.
     """
@@ -86,6 +87,7 @@ class GpuProfile(Frozen):
     link_bandwidth_bytes_per_s: Figure
     memory_efficiency: Share
     product_efficiency: Share
+    scan_efficiency: Share
     flops_efficiency: Share
     link_efficiency: Share
     kernel_latency_s: Figure

@@ -83,7 +83,7 @@ def test_a_scan_on_the_card_adds_its_codes_and_kernels_and_tells_the_host_a_samp
     scan, lsh = (DecodeConfig(parameters=made) for made in (ScanParameters(), LshParameters()))
     found, other = (cost_model.sampled_layer(LLAMA, config, 98_304, gpu) for config in (scan, lsh))
     codes, scores = 8 * 98_304 * (64 + 2), 4 * 98_304 * (2 * 32 + 4 * 8)
-    assert found.gpu_retrieve == pytest.approx((codes + scores) / (4.8e12 * 0.89) + 9 * 3.5e-6)
+    assert found.gpu_retrieve == pytest.approx((codes + scores) / (4.8e12 * 0.45) + 9 * 3.5e-6)
     assert found.launch == other.launch
     assert other.gpu_retrieve == 0.0
     beside_the_host = scan.model_copy(update={"execution": Execution(codes="host")})

@@ -46,7 +46,7 @@ def test_units_are_bytes_seconds_and_flops(card):
     assert 3e11 <= card.memory_bandwidth_bytes_per_s.value <= 8e12
     assert 5e13 <= card.bf16_flops_per_s.value <= 3e15
     assert 1e-7 < card.kernel_latency_s.value <= card.link_latency_s.value < 1e-4
-    assert card.product_efficiency.value < 1
+    assert card.scan_efficiency.value < card.product_efficiency.value < 1
     assert (card.matmul_dtype == "fp16") == (card.compute_capability < (8, 0))
 
 
