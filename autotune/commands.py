@@ -7,6 +7,7 @@ import json
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from truffle.autotune.tune import tune
@@ -47,7 +48,7 @@ def show(arguments: argparse.Namespace) -> int:
     hardware, study = config.hardware, config.study
     rows = {
         "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'}"
-        f"{_held(hardware)} with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
+        f"{_held(hardware)} with {hardware.cpu.model or 'an unknown CPU'} ({hardware.kind})",
         "method": f"{config.config.method} {config.config.parameters.model_dump_json()}",
         "execution": config.config.execution.model_dump_json(),
         "implementations": ", ".join(f"{op}={name}" for op, name in config.config.implementations.items()) or "auto",
@@ -60,7 +61,7 @@ def show(arguments: argparse.Namespace) -> int:
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
     return 0
 
