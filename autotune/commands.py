@@ -10,12 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from truffle.autotune.tune import tune
+from truffle.autotune import export as exports
 from truffle.kernels import profiles as cards
 from truffle.kernels.checks import expect
 from truffle.model import tuned
 
-__all__ = ["calibrate", "profiles", "show", "tune"]
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Search, and write a tuned config and reports."""
+    from truffle.autotune.tune import tune as run  # torch and its kin, which no other command needs
+
+    return run(arguments)
 
 
 def profiles(arguments: argparse.Namespace) -> int:
@@ -63,6 +68,15 @@ def show(arguments: argparse.Namespace) -> int:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     Console().print(table)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Print a tuned file as another program takes it; what its user must know goes to stderr."""
+    found = exports.export(tuned.load(arguments.file), arguments.to)
+    print(found.text, end="")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 

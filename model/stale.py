@@ -11,6 +11,8 @@ from truffle.model.config import ModelShape
 from truffle.model.tuned_schema import TunedConfig
 
 NO_GPU = "no GPU"
+# What the kernels' work depends on, and what every stack knows of a model.
+SIZES = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary")
 
 
 def stale(tuned: TunedConfig, model: ModelShape, hardware: HardwareProfile) -> tuple[str, ...]:
@@ -23,7 +25,7 @@ def stale(tuned: TunedConfig, model: ModelShape, hardware: HardwareProfile) -> t
 
 def _model(tuned: TunedConfig, model: ModelShape) -> Iterator[str]:
     theirs, ours = tuned.model.shape.model_dump(), model.model_dump()
-    differing = [name for name in ours if theirs[name] != ours[name]]
+    differing = [name for name in SIZES if theirs[name] != ours[name]]
     if differing:
         first, *others = differing
         more = f" and {len(others)} more" if others else ""
