@@ -95,7 +95,9 @@ def _resolution(chosen: _Candidate, hardware: HardwareProfile, context: int, bat
     made_for = f"{chosen.path}, tuned for {workload.context} tokens, batch {size}"
     asked = f"asked for {context}, batch {batch}"
     if chosen.stale or changed:
-        return Resolution(config, f"compatible: {made_for}, {asked}", chosen.stale + changed)
+        warnings = chosen.stale + changed
+        differing = ", ".join(warning.partition(":")[0] for warning in warnings)
+        return Resolution(config, f"compatible: {made_for}, {asked}; stale: {differing}", warnings)
     kind = "nearest" if chosen.distance else "exact"
     return Resolution(config, f"{kind}: {made_for}" + (f", {asked}" if chosen.distance else ""), ())
 

@@ -73,6 +73,7 @@ def test_another_card_is_warned_of_by_both_names(tmp_path):
     found = resolve(put(tmp_path), MODEL, machine("NVIDIA H200"), 98_304, 2)
     assert found.config == made().config
     assert found.reason.startswith("compatible: ")
+    assert found.reason.endswith("; stale: other card")
     assert found.warnings == (
         "other card: tuned for NVIDIA GeForce RTX 4090 (rtx-4090), here is NVIDIA H200 (h200); "
         "its throughput is not this machine's",

@@ -152,7 +152,7 @@ def test_a_validator_of_json_schemas_agrees(config):
         ("config.parameters.K", 17),
         ("config.parameters.budget", 1),
         ("surprise", 1),
-        ("model.id", "\n"),
+        ("model.id", "a\nb"),
     ]:
         wrong = json.loads(config.model_dump_json())
         change(wrong, path, value)
