@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from truffle.model.model_shape import Llama3RopeScaling, ModelShape
 from truffle.model.parameters import PAPER_DEFAULT, DenseParameters, LshParameters, Probing, StreamingParameters
@@ -66,6 +66,7 @@ METHODS: dict[str, type[MethodParameters]] = {kind.method: kind for kind in get_
 StoreFormat = Literal["bfloat16", "int8", "float32"]
 CodesPlace = Literal["auto", "host", "device"]
 Gathering = Literal["auto", "link"]
+Name = Annotated[str, StringConstraints(pattern="^[a-z0-9_]+$", max_length=64)]
 
 
 class Execution(Frozen):
@@ -78,9 +79,9 @@ class Execution(Frozen):
             model's device, over the link from pinned memory of the host (where it is the CPU, from its own).
     """
 
-    batch_size: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    isa: str = "auto"
+    batch_size: int = Field(default=1, ge=1, le=2**31 - 1)
+    threads: int = Field(default=1, ge=1, le=2**31 - 1)
+    isa: Name = "auto"
     pinning: Literal["none", "cores"] = "none"
     wait_policy: Literal["park", "spin"] = "park"
     micro_batches: Literal[1, 2] = 1
@@ -110,7 +111,7 @@ class DecodeConfig(Frozen):
     method: str = "dense"
     parameters: MethodParameters = DenseParameters()
     execution: Execution = Execution()
-    implementations: dict[str, str] = Field(default_factory=dict)
+    implementations: dict[Name, Name] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
