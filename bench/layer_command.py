@@ -35,8 +35,6 @@ def add_layer_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure_layer(arguments: argparse.Namespace) -> None:
     """Measure every method on the same layers, and print a table."""
-    import torch
-
     from truffle.bench import layer_methods
     from truffle.bench.records import write_records
     from truffle.bench.scored import scored_layer
@@ -48,7 +46,6 @@ def measure_layer(arguments: argparse.Namespace) -> None:
     found, shape = compared(a), workload.shape
     expect(a.steps >= 1, "steps", "at least 1", a.steps)
     expect(0 <= a.group_correlation <= 1, "group_correlation", "0 to 1", a.group_correlation)
-    torch.set_num_threads(a.threads)
     layers = [scored_layer(shape, a.context, a.steps, seed, a.group_correlation) for seed in range(a.samples)]
     common = {
         "op": "layer", "workload": a.workload, "context": a.context, "samples": a.samples, "steps": a.steps,

@@ -14,6 +14,7 @@ from truffle.model.config import ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.sealing import SealingLayer
 from truffle.model.operations import Operations
+from truffle.model.torch_threads import torch_threads
 
 
 def measure(
@@ -35,7 +36,8 @@ def measure(
                 calls[number] = layer_time.part(layers[-1], cache, ops)
     if calls:
         between = layer_time.between(layers[-1], Operations(contenders[0].config, "cpu"))
-        taken = layer_time.rounds_s(calls, between, seconds)
+        with torch_threads(contenders[0].config.execution.threads):
+            taken = layer_time.rounds_s(calls, between, seconds)
         first = taken[min((number for number in taken if contenders[number].config.method != "dense"), default=0)]
         for number, samples_s in taken.items():
             records[number] |= layer_time.timed(samples_s, first)
