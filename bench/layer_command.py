@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from truffle.bench.comparison import add_comparison_arguments, compared
+from truffle.bench.comparison import DENSITIES, add_comparison_arguments, compared
 from truffle.bench.method_names import described, method_names
 from truffle.bench.tables import new_table, show
 from truffle.kernels.checks import expect
@@ -30,6 +30,7 @@ def add_layer_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=0.0, help="time the CPU's methods, by turns (none)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write a record a method")
     add_comparison_arguments(parser)
+    parser.set_defaults(densities=DENSITIES)
     add_decode_arguments(parser)
 
 
