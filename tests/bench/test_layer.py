@@ -1,4 +1,4 @@
-"""Methods on a synthetic layer: its scores are those that are stated, exact attention has no error, times have gates."""
+"""Methods on a synthetic layer: scores are as stated, exact attention has no error, and no time without a gate."""
 
 from __future__ import annotations
 
