@@ -25,17 +25,18 @@ def measure(
     records, calls = [], {}
     for number, contender in enumerate(contenders):
         print(f"{contender.asked.method} {contender.asked.options} {contender.density or ''}", file=sys.stderr)
-        ops, samples = Operations(contender.config, "cpu"), []
-        for layer, right in zip(layers, exact, strict=True):
-            cache = filled_cache(layer, shape, contender.config, ops)
-            samples.append(step_errors(layer, cache, right))
+        ops = Operations(contender.config, "cpu")
+        cache = filled_cache(layers[0], shape, contender.config, ops)
+        samples = [step_errors(layers[0], cache, exact[0])]
+        for layer, right in zip(layers[1:], exact[1:], strict=True):
+            samples.append(step_errors(layer, filled_cache(layer, shape, contender.config, ops), right))
         records.append(_described(contender) | summarised(samples) | {"index_bytes": _index_bytes(cache)})
         if seconds and contender.config.method in layer_time.TIMED:
             records[-1]["gate"] = layer_time.verdict(contender.config, ops)
             if records[-1]["gate"] == PASSED:
-                calls[number] = layer_time.part(layers[-1], cache, ops)
+                calls[number] = layer_time.part(layers[0], cache, ops)
     if calls:
-        between = layer_time.between(layers[-1], Operations(contenders[0].config, "cpu"))
+        between = layer_time.between(layers[0], Operations(contenders[0].config, "cpu"))
         with torch_threads(contenders[0].config.execution.threads):
             taken = layer_time.rounds_s(calls, between, seconds)
         first = taken[min((number for number in taken if contenders[number].config.method != "dense"), default=0)]
