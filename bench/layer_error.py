@@ -45,12 +45,10 @@ def summarised(samples: list[list[dict[str, float | None]]], draws: int = 2000) 
     steps = [step for sample in samples for step in sample]
     found: dict[str, Any] = {}
     for name in FIGURES:
-        values = [step[name] for step in steps]
-        found[name] = None if None in values else float(np.mean(values))
-    errors, generator = (
-        np.array([[step["output_error"] for step in sample] for sample in samples]),
-        np.random.default_rng(0),
-    )
+        values = [value for step in steps if (value := step[name]) is not None]
+        found[name] = float(np.mean(values)) if values else None
+    errors = np.array([[step["output_error"] for step in sample] for sample in samples], float)
+    generator = np.random.default_rng(0)
     S, T = errors.shape
     rows = generator.integers(0, S, (draws, S, 1))
     means = errors[rows, generator.integers(0, T, (draws, S, T))].mean((1, 2))
