@@ -30,7 +30,7 @@ from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters
 from truffle.model.shapes import SHAPES
 
 OPS = ("decode", "scaling", "transfers")
-EXECUTION = ("threads", "isa", "wait_policy", "micro_batches", "store_format", "codes")
+EXECUTION = ("threads", "isa", "wait_policy", "micro_batches", "store_format", "codes", "gather")
 MEDIAN, UNDISTURBED = "p50", "p20"
 
 
@@ -171,7 +171,11 @@ def _is_source(name: str, gpu: GpuProfile) -> bool:
 
 def _predicted(step: MeasuredStep, machine: Machine) -> float | None:
     shape, context = step.workload.shape, step.workload.context
-    alone = not isinstance(step.config.parameters, LshParameters | ScanParameters) or step.config.resident
+    alone = (
+        not isinstance(step.config.parameters, LshParameters | ScanParameters)
+        or step.config.resident
+        or step.config.linked
+    )
     if machine.host or (alone and machine.gpu):
         return step_time(shape, step.config, context, machine, step.workload.deviation).total
     if machine.gpu is None or step.answer_s is None:

@@ -31,7 +31,7 @@ LAUNCHES_PER_STEP_AND_LAYER = 3  # counters and counts zeroed, parts of a sample
 def step_time(
     shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile, deviation: float | None = None
 ) -> StepTime:
-    """A step under `lsh` or `scan` that samples on the GPU."""
+    """A step under `lsh` or `scan` that samples on the GPU, which reads rows there or over the link."""
     layers, bandwidth = layer_kinds(shape, config).sparse, cost_model.gpu_bandwidth(gpu)
     exact = cost_model.gpu_side(shape, config, context, gpu)
     if isinstance(config.parameters, ScanParameters):
@@ -46,8 +46,9 @@ def step_time(
     return replace(
         exact,
         launch=exact.launch + layers * launches * gpu.kernel_latency_s.value,
+        link=layers * gathered / cost_model.link_bandwidth(gpu) if config.linked else 0.0,
         gpu_retrieve=layers * found,
-        gpu_sample=layers * gathered / bandwidth,
+        gpu_sample=0.0 if config.linked else layers * gathered / bandwidth,
     )
 
 

@@ -58,7 +58,7 @@ def step_time(
         return _on_cpu(shape, config, context, _calibrated(machine), deviation)
     if isinstance(p, DenseParameters | StreamingParameters):
         return cost_model.gpu_side(shape, config, context, machine.gpu)
-    if config.resident:
+    if config.resident or config.linked:
         return gpu_sampling.step_time(shape, config, context, machine.gpu, deviation)
     lane = config.execution.model_copy(update={"batch_size": overlap.lane_sizes(config.execution)[-1]})
     largest = config.model_copy(update={"execution": lane})
