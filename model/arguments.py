@@ -13,14 +13,12 @@ from truffle.kernels import registry
 from truffle.kernels.checks import expect
 from truffle.model.config import (
     METHODS,
-    CodesPlace,
     DecodeConfig,
     Execution,
-    Gathering,
     LshParameters,
-    StoreFormat,
     one_line,
 )
+from truffle.model.execution import CodesPlace, Gathering, StoreFormat
 from truffle.model.method_arguments import add_parameter_arguments, given_parameters
 
 _HELP = {
