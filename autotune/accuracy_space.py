@@ -59,7 +59,7 @@ class AccuracySpace(MixedSpace):
     def config(self, point: dict[str, Any]) -> DecodeConfig:
         """The decode config of a point, of one request on one thread."""
         found = super().config({**point, "batch_size": 1})
-        execution = found.execution.model_copy(update={"threads": 1, "isa": "auto", "codes": "auto"})
+        execution = found.execution.model_copy(update={"threads": 1, "isa": "auto", "codes": "auto", "gather": "auto"})
         return found.model_copy(update={"execution": execution})
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> None:

@@ -7,15 +7,27 @@ import json
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from truffle.autotune.tune import tune
-from truffle.autotune.worker import worker
+from truffle.autotune import export as exports
 from truffle.kernels import profiles as cards
 from truffle.kernels.checks import expect
 from truffle.model import tuned
 
-__all__ = ["calibrate", "profiles", "show", "tune", "worker"]
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Search, and write a tuned config and reports."""
+    from truffle.autotune.tune import tune as run  # torch and its kin, which no other command needs
+
+    return run(arguments)
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    """Run trials of a study that a tuner keeps in a database."""
+    from truffle.autotune.worker import worker as run
+
+    return run(arguments)
 
 
 def profiles(arguments: argparse.Namespace) -> int:
@@ -48,7 +60,7 @@ def show(arguments: argparse.Namespace) -> int:
     hardware, study = config.hardware, config.study
     rows = {
         "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'}"
-        f"{_held(hardware)} with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
+        f"{_held(hardware)} with {hardware.cpu.model or 'an unknown CPU'} ({hardware.kind})",
         "method": f"{config.config.method} {config.config.parameters.model_dump_json()}",
         "execution": config.config.execution.model_dump_json(),
         "implementations": ", ".join(f"{op}={name}" for op, name in config.config.implementations.items()) or "auto",
@@ -61,8 +73,17 @@ def show(arguments: argparse.Namespace) -> int:
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Print a tuned file as another program takes it; what its user must know goes to stderr."""
+    found = exports.export(tuned.load(arguments.file), arguments.to)
+    print(found.text, end="")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 
@@ -78,13 +99,29 @@ def _figure(figure: tuned.Figure) -> str:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Measure this host and write the file that --host takes."""
-    from truffle.bench import bandwidth
+    from truffle.bench import bandwidth, host_file
 
     expect(0 < arguments.seconds < 3600, "seconds", "more than 0 and less than 3600", arguments.seconds)
-    print(f"measuring this host for about {arguments.seconds:g} s", file=sys.stderr)
-    calibration = bandwidth.calibrate(seconds=arguments.seconds)
-    calibration.save(arguments.file)
+    print(f"measuring this host for about {2.25 * arguments.seconds:g} s, and what making keys takes", file=sys.stderr)
+    calibration = bandwidth.calibrate(seconds=arguments.seconds, with_kernels=True)
+    path = arguments.file or host_file.default_path()
+    calibration.save(path)
     for rates in calibration.rates:
         read, gather = rates.read_bytes_per_s.p50 / 1e9, rates.gather_512_bytes_per_s.p50 / 1e9
         print(f"{rates.threads} threads: read {read:.1f} GB/s, gather of 512-byte rows {gather:.1f} GB/s")
+    print(f"{host_file.described(calibration.cpu)}: {len(calibration.kernels)} times of kernels; written to {path}")
     return 0
+
+
+def backtest(arguments: argparse.Namespace) -> int:
+    """Compare predicted with measured steps."""
+    from truffle.autotune import backtest_command
+
+    return backtest_command.run(arguments)
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Estimate steps on every card."""
+    from truffle.autotune import estimates
+
+    return estimates.run(arguments)

@@ -67,7 +67,14 @@ class AccuracyMeter:
         """The config's parameters and store format, as this machine runs them."""
         torch.set_num_threads(self._threads)
         here = config.execution.model_copy(
-            update={"threads": self._threads, "batch_size": 1, "isa": "auto", "codes": "auto", "micro_batches": 1}
+            update={
+                "threads": self._threads,
+                "batch_size": 1,
+                "isa": "auto",
+                "codes": "auto",
+                "gather": "auto",
+                "micro_batches": 1,
+            }
         )
         changes = {"parameters": _measured_parameters(config), "execution": here, "implementations": {}}
         return config.model_copy(update=changes)

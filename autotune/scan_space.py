@@ -14,15 +14,16 @@ from truffle.kernels import registry
 from truffle.model.config import DecodeConfig, ScanParameters
 
 SCAN = ScanParameters.method
-OPS, HOST, DEVICE = ("scan_sample", "sparse_attend"), "host", "device"
+OPS, HOST, DEVICE, LINK = ("scan_sample", "sparse_attend"), "host", "device", "link"
 
 
 def places(space: Space) -> tuple[str, ...]:
-    """Where codes may be: on the model's device, on the host, or on the GPU with the rows, where its kernels run."""
+    """Where codes may be: on the model's device, on the host, or, where a GPU's kernels run, there with what attends:
+    with the rows, or reading those over the link."""
     if space.target.gpu is None:
         return (HOST,)
     runs = all(registry.why_not(op, GPU_KERNELS) is None for op in OPS)
-    return (DEVICE, HOST, ON_GPU) if runs else (DEVICE, HOST)
+    return (DEVICE, HOST, LINK, ON_GPU) if runs else (DEVICE, HOST)
 
 
 def suggested(space: Space, trial: optuna.Trial) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def suggested(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     point["store_format"] = trial.suggest_categorical("store_format", STORE_FORMATS)
     if len(places(space)) > 1:
         point["codes"] = trial.suggest_categorical("codes", places(space))
-    return point if point.get("codes") == ON_GPU else {**point, **space.on_host(trial, _host_ops(point))}
+    apart = point.get("codes") not in (LINK, ON_GPU)
+    return {**point, **space.on_host(trial, _host_ops(point))} if apart else point
 
 
 def planned(space: Space) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def config(space: Space, point: dict[str, Any]) -> DecodeConfig:
     parameters = point_parameters(SCAN, {**point, **exact}, space.seed)
     if point.get("codes") == ON_GPU:
         named, how = dict.fromkeys(OPS, GPU_KERNELS), {**point, "codes": "auto"}
+    elif point.get("codes") == LINK:
+        named, how = dict[str, str](), {**point, "codes": "auto", "gather": LINK}
     else:
         by = point.get("kernels", "auto")
         named, how = {} if by == "auto" else dict.fromkeys(_host_ops(point), by), point

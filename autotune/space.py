@@ -178,7 +178,7 @@ class Space:
 
     def execution(self, point: dict[str, Any]) -> Execution:
         """How a point is run; what it says nothing of is as it is by default, with all threads and the widest ISA."""
-        names = ("batch_size", "pinning", "wait_policy", "micro_batches", "store_format", "codes")
+        names = ("batch_size", "pinning", "wait_policy", "micro_batches", "store_format", "codes", "gather")
         return Execution(
             threads=self.threads[point.get("threads", -1)],
             isa=self.isas[point.get("isa", -1)],

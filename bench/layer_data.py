@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from truffle.bench import synthetic
+from truffle.bench.copies import elsewhere
 from truffle.bench.scan_arguments import made_codes
 from truffle.bench.sizes import Sizes
 from truffle.kernels import registry
 from truffle.kernels.codes import Codes
 from truffle.kernels.collision import InclusionLaw
-from truffle.kernels.memory import allocate
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
@@ -52,6 +52,12 @@ class LayerData:
         segments = [replace(part, offsets=elsewhere(part.offsets), ids=elsewhere(part.ids)) for part in self.segments]
         store = replace(self.store, rows=elsewhere(self.store.rows))
         return self._sharing(self.sizes, probes=self.probes, store=store, segments=segments)
+
+    def with_keys_elsewhere(self) -> LayerData:
+        """The same keys and values elsewhere in memory."""
+        other = LayerData(self.sizes, self.threads)
+        other.__dict__["keys_and_values"] = tuple(elsewhere(part) for part in self.keys_and_values)
+        return other
 
     def _sharing(self, sizes: Sizes, **made: Any) -> LayerData:
         """One with these keys and values, and whatever else is made already."""
@@ -125,8 +131,3 @@ class LayerData:
     def query_codes(self, draw: int = 0) -> torch.Tensor:
         """Buckets that the queries visit, [B, H, L, P]."""
         return self.probes(draw)[0]
-
-
-def elsewhere(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in memory as stores and tables have it."""
-    return allocate(tensor.shape, tensor.dtype).copy_(tensor)

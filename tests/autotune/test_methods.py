@@ -91,9 +91,10 @@ def test_a_scan_is_tried_with_its_codes_in_each_place(monkeypatch):
     there = space(gpu="h200", present=True, methods=("scan",))
     found = drawn(there)
     for config, params in found:
-        assert config.resident == (params["codes"] == "gpu") == ("threads" not in params)
+        assert config.resident == (params["codes"] in ("gpu", "link")) == ("threads" not in params)
+        assert config.linked == (params["codes"] == "link")
         assert config.scans_beside("cuda") == (params["codes"] == "device")
-    assert {params["codes"] for _, params in found} == {"device", "host", "gpu"}
+    assert {params["codes"] for _, params in found} == {"device", "host", "link", "gpu"}
 
 
 def test_what_guarantees_an_error_is_asked_where_it_can_hold():
