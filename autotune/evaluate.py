@@ -13,7 +13,7 @@ from truffle.autotune.task_scores import TaskMeter
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
-from truffle.model.config import DecodeConfig, LshParameters, MethodParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters
 from truffle.model.weights import LoadedModel
 
 SCREENED_LAYERS, SCREENED_STEPS = 4, 6
@@ -66,16 +66,8 @@ class AccuracyMeter:
     def _here(self, config: DecodeConfig) -> DecodeConfig:
         """The config's parameters and store format, as this machine runs them."""
         torch.set_num_threads(self._threads)
-        here = config.execution.model_copy(
-            update={
-                "threads": self._threads,
-                "batch_size": 1,
-                "isa": "auto",
-                "codes": "auto",
-                "gather": "auto",
-                "micro_batches": 1,
-            }
-        )
+        kept = config.execution.model_dump(include={"pinning", "wait_policy", "store_format"})
+        here = Execution(threads=self._threads, **kept)
         changes = {"parameters": _measured_parameters(config), "execution": here, "implementations": {}}
         return config.model_copy(update=changes)
 
