@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from truffle.autotune.storage import DIRECTIONS, StudyError
 
 BEAT_S, SILENT_S, MOST_RETRIES = 10, 45, 2
+# Heartbeats have been "experimental" in Optuna since 2.9: nothing that a user can do anything about.
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=__name__)
 
 
 def open_storage(url: str, beat_s: int = BEAT_S, silent_s: int = SILENT_S) -> RDBStorage:

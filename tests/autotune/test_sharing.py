@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pwd
 import shutil
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -131,6 +133,38 @@ def test_any_machine_joins_a_study_of_accuracy_alone(url, tmp_path, monkeypatch,
     study.set_user_attr("stopped", "its tuner has stopped")
     assert main(["worker", "--storage", url, "--study", "accuracy"]) == 0
     assert "the study ended: its tuner has stopped" in capsys.readouterr().err
+
+
+def _opened(storage, name: str) -> bool:
+    try:
+        return bool(joined(storage, name))
+    except StudyError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_tuner_and_a_worker_as_commands(url, tmp_path):
+    """Both measure for real, on the smallest setting that there is."""
+    command = [sys.executable, "-m", "truffle.autotune"]
+    setting = ["--accuracy-context", "1092", "--accuracy-samples", "1", "--accuracy-steps", "2", "--trials", "10"]
+    out = tmp_path / "two"
+    tuner = subprocess.Popen(
+        [*command, "--gpu", "none", "--accuracy-only", "--storage", url, "--out", str(out), *setting],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    storage = open_storage(url)
+    while not _opened(storage, "two"):
+        assert tuner.poll() is None
+        time.sleep(0.5)
+    joining = subprocess.run(
+        [*command, "worker", "--storage", url, "--study", "two"], capture_output=True, text=True, timeout=500
+    )
+    said, _ = tuner.communicate(timeout=500)
+    assert (tuner.returncode, joining.returncode) == (0, 0), joining.stderr
+    assert "points, stopped by trials" in said
+    assert "the study ended" in joining.stderr
+    records = json.loads((out / "accuracy.json").read_text())["records"]
+    assert sum(record["status"] == "complete" for record in records) >= 10
 
 
 @pytest.mark.parametrize(
