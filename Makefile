@@ -46,7 +46,7 @@ test-gpu:
 	$(PYTHON) -m pytest tests/kernels/test_conformance.py
 
 bench: install
-	$(BIN)/python -m pytest bench --benchmark-only
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5
 
 lint: install
 	$(BIN)/ruff check .
