@@ -1,0 +1,126 @@
+"""Base against candidate: figures first, then a screening of all benchmarks, then a trial of those it did not clear."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from truffle.bench.regression.figures import Change, changes
+from truffle.bench.regression.rounds import Times, arms, ask_all, measure
+from truffle.bench.regression.rule import Verdict, judge, rounds_to_convict
+
+SCREENING_ROUNDS = 6  # enough to clear a benchmark, not to convict one of many
+FAILED, UNCERTAIN, PASSED = (
+    ("slower", "worse", "gone", "redefined", "broken"),
+    ("uncertain",),
+    ("same", "new", "retired"),
+)
+EXIT = {PASSED: 0, FAILED: 1, UNCERTAIN: 3}
+
+
+@dataclass
+class Row:
+    """What was found of one benchmark.
+
+    Attributes:
+        status: one of FAILED, UNCERTAIN or PASSED.
+        note: why, where neither figures nor times say it.
+        changes: figures that are not what they were.
+        time: what the times say, of all rounds of the last stage it was in.
+        turns: those times in seconds (base, candidate, control), by round.
+    """
+
+    name: str
+    status: str
+    note: str = ""
+    changes: list[Change] = field(default_factory=list)
+    time: Verdict | None = None
+    turns: list[Any] = field(default_factory=list)
+
+    @property
+    def base_us(self) -> float | None:
+        """Median of base's turns."""
+        return statistics.median(turn[0] for turns in self.turns for turn in turns) * 1e6 if self.turns else None
+
+
+def compare(
+    trees: Mapping[str, Path],
+    kinds: Collection[str],
+    threshold: float,
+    retired: Collection[str],
+    say: Callable[[str], None],
+) -> list[Row]:
+    """One row a benchmark of the `kinds`, whichever revision has it; those `retired` may be gone or redefined."""
+    seed = random.SystemRandom().randrange(2**32)
+    rows = {row.name: row for row in _figures(trees, kinds, retired, say)}
+    timed = [name for name, row in rows.items() if row.status == "same"]
+    _settle(rows, measure(trees, timed, SCREENING_ROUNDS, seed, say), threshold)
+    suspects = [name for name in timed if rows[name].status in ("slower", "uncertain")]
+    if suspects:
+        say(f"not cleared: {', '.join(suspects)}")
+        _settle(rows, measure(trees, suspects, rounds_to_convict(len(suspects)), seed + 1, say), threshold)
+    for row in rows.values():
+        if any(change.worse for change in row.changes):
+            row.status = "worse"
+    return sorted(rows.values(), key=lambda row: row.name)
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """0 no regression, 1 a regression, 3 too much noise to tell."""
+    found = {row.status for row in rows}
+    worst = next((statuses for statuses in (FAILED, UNCERTAIN) if found & {*statuses}), PASSED)
+    return EXIT[worst]
+
+
+def _settle(rows: dict[str, Row], times: Times, threshold: float) -> None:
+    for name, verdict in judge(times.streams, threshold).items():
+        rows[name].status, rows[name].time, rows[name].turns = verdict.call, verdict, times.streams[name]
+    for name, errors in times.broken.items():
+        rows[name].status, rows[name].note = "broken", _first(errors)
+
+
+def _figures(
+    trees: Mapping[str, Path], kinds: Collection[str], retired: Collection[str], say: Callable[[str], None]
+) -> list[Row]:
+    """Rows before anything is timed: "same" is what is to be timed."""
+    say("figures that are the same at every run")
+    with arms(trees) as running:
+        known = {arm: _names(answer, kinds) for arm, answer in ask_all(running, do="names").items()}
+        base, candidate = known["base"], known["candidate"]
+        rows = [_missing(name, retired, candidate, base) for name in base if name not in candidate]
+        rows += [Row(name, "new", "base has none") for name in candidate if name not in base]
+        for name in base:
+            if name in candidate:
+                rows.append(_row(name, ask_all(running, do="figures", name=name), retired))
+    return rows
+
+
+def _names(answer: dict[str, Any], kinds: Collection[str]) -> list[str]:
+    if "error" in answer:
+        raise RuntimeError(f"benchmarks cannot be listed: {answer['error']}")
+    return [name for name in answer["names"] if name.partition("/")[0] in kinds]
+
+
+def _missing(name: str, retired: Collection[str], candidate: list[str], base: list[str]) -> Row:
+    kind = name.partition("/")[0]
+    instead = [other for other in candidate if other.startswith(f"{kind}/") and other not in base]
+    note = f"renamed to {' or '.join(instead)}?" if instead else "the candidate has none"
+    return Row(name, "retired" if name in retired else "gone", note)
+
+
+def _row(name: str, answers: dict[str, dict[str, Any]], retired: Collection[str]) -> Row:
+    errors = {arm: answer["error"] for arm, answer in answers.items() if "error" in answer}
+    if errors:
+        return Row(name, "broken", _first(errors))
+    if answers["base"]["workload"] != answers["candidate"]["workload"]:
+        return Row(name, "retired" if name in retired else "redefined", "another workload than base's")
+    return Row(name, "same", changes=changes(*(answers[arm]["figures"] for arm in ("base", "candidate", "control"))))
+
+
+def _first(errors: Mapping[str, str]) -> str:
+    arm, error = next(iter(errors.items()))
+    return f"in {arm}: {error}"
