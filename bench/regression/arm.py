@@ -27,7 +27,7 @@ class Arm:
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the arm
         self._start()
 
     def _start(self) -> None:
