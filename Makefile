@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   ?= .venv
 GPU    ?= auto
+BASE   ?= origin/main
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install tune test test-slow test-sanitize test-gpu bench lint
+.PHONY: install tune test test-slow test-sanitize test-gpu bench gate gate-selftest lint
 
 install: $(READY)
 
@@ -47,6 +48,14 @@ test-gpu:
 
 bench: install
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5
+
+# Whether the files as they are are slower, less accurate or hungrier than BASE: exit 0 no, 1 yes, 2 usage, 3 too much
+# noise to tell. Both are built anew, in throw-away worktrees. Needs cmake and a C++20 compiler.
+gate: install
+	$(BIN)/python -m truffle.bench gate --base $(BASE) --json build/gate.json --markdown build/gate.md $(ARGS)
+
+gate-selftest: install
+	$(BIN)/python -m tests.bench.regression.selftest
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from truffle.bench.decode_facts import decode_facts
 from truffle.bench.op_command import host_rates
 from truffle.model.config import METHODS, SelectingParameters
 
-STEPS, REFERENCE_STEPS = 40, 10  # a step lengthens the context, so their number is fixed
+STEPS, REFERENCE_STEPS = 40, 5  # a step lengthens the context, so their number is fixed
 
 
 @pytest.mark.benchmark(group="decode step")

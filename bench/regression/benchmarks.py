@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -72,9 +71,8 @@ def _operation(op: str, name: str) -> Benchmark:
     workload = {"device": device, "threads": THREADS}
     workload |= {field: value if isinstance(value, int | float) else str(value)
                  for field, value in asdict(layer.sizes).items()}  # fmt: skip
-    return Benchmark(
-        waiting(turns) if device == "cuda" else turns, partial(op_facts, op, name, layer, THREADS), workload
-    )
+    figures = partial(op_facts, op, name, layer, THREADS)
+    return Benchmark(waiting(turns) if device == "cuda" else turns, figures, workload)
 
 
 @cache

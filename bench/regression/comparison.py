@@ -14,12 +14,8 @@ from truffle.bench.regression.rounds import Times, arms, ask_all, measure
 from truffle.bench.regression.rule import Verdict, judge, rounds_to_convict
 
 SCREENING_ROUNDS = 6  # enough to clear a benchmark, not to convict one of many
-FAILED, UNCERTAIN, PASSED = (
-    ("slower", "worse", "gone", "redefined", "broken"),
-    ("uncertain",),
-    ("same", "new", "retired"),
-)
-EXIT = {PASSED: 0, FAILED: 1, UNCERTAIN: 3}
+FAILED = {"slower", "worse", "gone", "redefined", "broken"}
+UNCERTAIN = "uncertain"
 
 
 @dataclass
@@ -27,7 +23,7 @@ class Row:
     """What was found of one benchmark.
 
     Attributes:
-        status: one of FAILED, UNCERTAIN or PASSED.
+        status: one of FAILED, UNCERTAIN, or what passes: "same", "new", "retired".
         note: why, where neither figures nor times say it.
         changes: figures that are not what they were.
         time: what the times say, of all rounds of the last stage it was in.
@@ -59,7 +55,7 @@ def compare(
     rows = {row.name: row for row in _figures(trees, kinds, retired, say)}
     timed = [name for name, row in rows.items() if row.status == "same"]
     _settle(rows, measure(trees, timed, SCREENING_ROUNDS, seed, say), threshold)
-    suspects = [name for name in timed if rows[name].status in ("slower", "uncertain")]
+    suspects = [name for name in timed if rows[name].status in ("slower", UNCERTAIN)]
     if suspects:
         say(f"not cleared: {', '.join(suspects)}")
         _settle(rows, measure(trees, suspects, rounds_to_convict(len(suspects)), seed + 1, say), threshold)
@@ -72,8 +68,7 @@ def compare(
 def exit_code(rows: Sequence[Row]) -> int:
     """0 no regression, 1 a regression, 3 too much noise to tell."""
     found = {row.status for row in rows}
-    worst = next((statuses for statuses in (FAILED, UNCERTAIN) if found & {*statuses}), PASSED)
-    return EXIT[worst]
+    return 1 if found & FAILED else 3 if UNCERTAIN in found else 0
 
 
 def _settle(rows: dict[str, Row], times: Times, threshold: float) -> None:

@@ -68,7 +68,8 @@ def _verdict(rounds: Sequence[Sequence[Turn]], threshold: float, false_alarm: fl
         call = "slower"
     elif high < least and abs(nothing) < least:
         call = "same"
-    return Verdict(call, *map(math.exp, (middle, low, high, control_low, control_high)), len(rounds))
+    ratio, low, high = math.exp(middle), math.exp(low), math.exp(high)
+    return Verdict(call, ratio, low, high, math.exp(control_low), math.exp(control_high), len(rounds))
 
 
 def _shift(turns: Sequence[Turn]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,10 +29,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def headline(rows: Sequence[Row], threshold: float) -> str:
     """What was found, in a sentence."""
-    counted = {
-        status: sum(row.status == status for row in rows) for status in dict.fromkeys(row.status for row in rows)
-    }
-    found = ", ".join(f"{count} {status}" for status, count in counted.items())
+    found = ", ".join(f"{count} {status}" for status, count in Counter(row.status for row in rows).items())
     return f"{MEANING[exit_code(rows)]} at a threshold of {threshold:.3g} in time: {found}"
 
 

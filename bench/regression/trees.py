@@ -29,14 +29,12 @@ def commit_of(revision: str, argument: str) -> str:
     if not found:
         raise ArgumentError(f"{argument}: expected a revision of the git checkout {ROOT}, got {revision!r}")
     if not _git("ls-tree", "--name-only", found, WORKER):
-        raise ArgumentError(
-            f"{argument}: expected a revision that has {WORKER}, which measures it; {revision!r} has not"
-        )
+        raise ArgumentError(f"{argument}: expected a revision with {WORKER}, which measures it, got {revision!r}")
     return found
 
 
 def working_tree() -> str:
-    """A commit of the files as they are, new ones that git does not ignore included; no branch or index learns of it."""
+    """A commit of the files as they are, new ones that git does not ignore too; no branch or index learns of it."""
     with tempfile.TemporaryDirectory(prefix="truffle-index-") as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         _git("read-tree", "HEAD", env=index)
