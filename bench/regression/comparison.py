@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from truffle.bench.regression.figures import Change, changes
-from truffle.bench.regression.rounds import Times, arms, ask_all, measure
-from truffle.bench.regression.rule import Verdict, judge, rounds_to_convict
+from truffle.bench.regression.rounds import arms, ask_all, measure
+from truffle.bench.regression.rule import Streams, Verdict, in_two_stages
 
-SCREENING_ROUNDS = 6  # enough to clear a benchmark, not to convict one of many
 FAILED = {"slower", "worse", "gone", "redefined", "broken"}
 UNCERTAIN = "uncertain"
 
@@ -51,14 +49,8 @@ def compare(
     say: Callable[[str], None],
 ) -> list[Row]:
     """One row a benchmark of the `kinds`, whichever revision has it; those `retired` may be gone or redefined."""
-    seed = random.SystemRandom().randrange(2**32)
     rows = {row.name: row for row in _figures(trees, kinds, retired, say)}
-    timed = [name for name, row in rows.items() if row.status == "same"]
-    _settle(rows, measure(trees, timed, SCREENING_ROUNDS, seed, say), threshold)
-    suspects = [name for name in timed if rows[name].status in ("slower", UNCERTAIN)]
-    if suspects:
-        say(f"not cleared: {', '.join(suspects)}")
-        _settle(rows, measure(trees, suspects, rounds_to_convict(len(suspects)), seed + 1, say), threshold)
+    _time(rows, trees, threshold, say)
     for row in rows.values():
         if any(change.worse for change in row.changes):
             row.status = "worse"
@@ -71,10 +63,20 @@ def exit_code(rows: Sequence[Row]) -> int:
     return 1 if found & FAILED else 3 if UNCERTAIN in found else 0
 
 
-def _settle(rows: dict[str, Row], times: Times, threshold: float) -> None:
-    for name, verdict in judge(times.streams, threshold).items():
-        rows[name].status, rows[name].time, rows[name].turns = verdict.call, verdict, times.streams[name]
-    for name, errors in times.broken.items():
+def _time(rows: dict[str, Row], trees: Mapping[str, Path], threshold: float, say: Callable[[str], None]) -> None:
+    """Add what times say to the rows that are "same" by now."""
+    broken: dict[str, dict[str, str]] = {}
+
+    def measured(names: Sequence[str], rounds: int) -> Streams:
+        times = measure(trees, names, rounds, say)
+        broken.update(times.broken)
+        return times.streams
+
+    timed = [name for name, row in rows.items() if row.status == "same"]
+    verdicts, streams = in_two_stages(timed, measured, threshold)
+    for name, verdict in verdicts.items():
+        rows[name].status, rows[name].time, rows[name].turns = verdict.call, verdict, [*streams[name]]
+    for name, errors in broken.items():
         rows[name].status, rows[name].note = "broken", _first(errors)
 
 

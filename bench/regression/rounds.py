@@ -40,13 +40,11 @@ def arms(trees: Mapping[str, Path]) -> Iterator[dict[str, Arm]]:
             arm.close()
 
 
-def measure(
-    trees: Mapping[str, Path], names: Sequence[str], rounds: int, seed: int, say: Callable[[str], None]
-) -> Times:
+def measure(trees: Mapping[str, Path], names: Sequence[str], rounds: int, say: Callable[[str], None]) -> Times:
     """Times of `rounds` rounds; a benchmark that breaks in one arm is timed no more."""
-    shuffled, times = random.Random(seed), Times({name: [] for name in names})
+    shuffled, times = random.SystemRandom(), Times({name: [] for name in names})
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}: {len(times.streams)} benchmarks")
+        say(f"round {number + 1} of {rounds}: {', '.join(times.streams)}")
         with arms(trees) as running:
             _round(running, times, shuffled)
     return times
