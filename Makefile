@@ -6,7 +6,7 @@ BASE   ?= origin/main
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install tune test test-slow test-sanitize test-gpu bench gate gate-selftest lint
+.PHONY: install tune test test-slow test-sanitize test-gpu bench gate gate-gpu gate-selftest lint
 
 install: $(READY)
 
@@ -49,10 +49,16 @@ test-gpu:
 bench: install
 	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5
 
-# Whether the files as they are are slower, less accurate or hungrier than BASE: exit 0 no, 1 yes, 2 usage, 3 too much
-# noise to tell. Both are built anew, in throw-away worktrees. Needs cmake and a C++20 compiler.
+# Whether the files as they are are slower, less accurate or hungrier than BASE: 0 no, 1 yes, 3 too much noise to tell.
+# Both are built anew, in throw-away worktrees. Needs cmake and a C++20 compiler.
+GATE = -m truffle.bench gate --base $(BASE) --json build/gate.json --markdown build/gate.md $(ARGS)
+
 gate: install
-	$(BIN)/python -m truffle.bench gate --base $(BASE) --json build/gate.json --markdown build/gate.md $(ARGS)
+	$(BIN)/python $(GATE)
+
+# In the current interpreter, as `make test-gpu` leaves it.
+gate-gpu:
+	$(PYTHON) $(GATE)
 
 gate-selftest: install
 	$(BIN)/python -m tests.bench.regression.selftest
