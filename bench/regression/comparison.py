@@ -21,7 +21,7 @@ class Row:
     """What was found of one benchmark.
 
     Attributes:
-        status: one of FAILED, UNCERTAIN, or what passes: "same", "new", "retired".
+        status: one of FAILED, UNCERTAIN, or what passes: "same", "new", "mended", "retired".
         note: why, where neither figures nor times say it.
         changes: figures that are not what they were.
         time: what the times say, of all rounds of the last stage it was in.
@@ -77,7 +77,7 @@ def _time(rows: dict[str, Row], trees: Mapping[str, Path], threshold: float, say
     for name, verdict in verdicts.items():
         rows[name].status, rows[name].time, rows[name].turns = verdict.call, verdict, [*streams[name]]
     for name, errors in broken.items():
-        rows[name].status, rows[name].note = "broken", _first(errors)
+        rows[name].status, rows[name].note = _breakage(errors)
 
 
 def _figures(
@@ -112,12 +112,15 @@ def _missing(name: str, retired: Collection[str], candidate: list[str], base: li
 def _row(name: str, answers: dict[str, dict[str, Any]], retired: Collection[str]) -> Row:
     errors = {arm: answer["error"] for arm, answer in answers.items() if "error" in answer}
     if errors:
-        return Row(name, "broken", _first(errors))
+        return Row(name, *_breakage(errors))
     if answers["base"]["workload"] != answers["candidate"]["workload"]:
         return Row(name, "retired" if name in retired else "redefined", "another workload than base's")
     return Row(name, "same", changes=changes(*(answers[arm]["figures"] for arm in ("base", "candidate", "control"))))
 
 
-def _first(errors: Mapping[str, str]) -> str:
-    arm, error = next(iter(errors.items()))
-    return f"in {arm}: {error}"
+def _breakage(errors: Mapping[str, str]) -> tuple[str, str]:
+    """Status and note: broken by the candidate, mended by it, or out of order in both."""
+    note = "; ".join(f"in {arm}: {error}" for arm, error in errors.items() if arm != "control" or "base" not in errors)
+    if "candidate" not in errors:
+        return "mended", note
+    return ("broken" if len(errors) == 1 else UNCERTAIN), note

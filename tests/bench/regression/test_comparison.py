@@ -83,6 +83,12 @@ def test_one_that_breaks_fails_and_others_go_on(found):
     assert rows[0].note == "in candidate: it ended with -11"
 
 
+def test_one_that_was_broken_before_is_no_regression(found):
+    broken = {"error": "it ended with -11"}
+    assert found({A: broken}, {A: {}})[:2] == ({A: "mended"}, 0)
+    assert found({A: broken}, {A: broken})[:2] == ({A: "uncertain"}, 3)
+
+
 def test_other_kinds_are_left_out(found):
     assert found({A: {}, "swiglu/a": {}}, {A: {}, "swiglu/a": {}})[0] == {A: "same"}
 
