@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import sys
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def run_gate(a: argparse.Namespace) -> int:
     threshold = share(a.threshold)
     base = trees.commit_of(a.base, "base")
     candidate = trees.commit_of(a.candidate, "candidate") if a.candidate else trees.working_tree()
-    signal.signal(signal.SIGTERM, _interrupted)
     _say("building both revisions")
     with trees.built({"base": base, "candidate": candidate}) as built:
         rows = comparison.compare(built, kinds, threshold, set(a.retired.split(",")), _say)
@@ -61,7 +59,3 @@ def share(text: str) -> float:
 
 def _say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
-
-
-def _interrupted(number: int, frame: object) -> None:
-    raise KeyboardInterrupt

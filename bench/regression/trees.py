@@ -1,4 +1,4 @@
-"""Throw-away git worktrees of revisions, each with its own native build; nothing of them stays, also after Ctrl-C."""
+"""Throw-away git worktrees of revisions, each with a native build; none outlives Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from truffle.kernels.checks import ArgumentError
 
@@ -57,6 +58,7 @@ def built(commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
     """
     folder = Path(tempfile.mkdtemp(prefix="truffle-gate-"))
     trees = {name: folder / name for name in commits}
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         sources: dict[str, Path] = {}
         for name, commit in commits.items():
@@ -67,6 +69,11 @@ def built(commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         _git("worktree", "prune")
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _build(tree: Path) -> None:

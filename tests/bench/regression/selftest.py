@@ -1,7 +1,7 @@
 """The gate's live proof, `make gate-selftest`: three candidates are made of the files as they are, and gated.
 
-An unchanged one has to pass; one whose `retrieve_attend` takes 1.3 times as long has to fail for its time; one whose keys
-are weighted by 1/u^2 rather than 1/u, which all implementations agree on, has to fail for its figures. Changes are
+An unchanged one has to pass; one whose `retrieve_attend` takes 1.3 times as long has to fail for its time; one whose
+keys are weighted by 1/u^2 rather than 1/u, which all implementations agree on, has to fail for its figures. Changes are
 made to throw-away commits: nothing in the code knows of this. A verdict of "inconclusive" is no proof either way; it is
 told, and makes this exit with 3.
 """
@@ -19,7 +19,6 @@ from pathlib import Path
 from truffle.bench.regression import summary, trees
 from truffle.bench.regression.comparison import compare, exit_code
 from truffle.bench.tables import show
-
 
 OP, BENCHMARK = "retrieve_attend", "retrieve_attend/cpu_native"
 THRESHOLD = 0.1
