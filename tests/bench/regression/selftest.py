@@ -1,7 +1,7 @@
 """The gate's live proof, `make gate-selftest`: three candidates are made of the files as they are, and gated.
 
 An unchanged one has to pass; one whose `retrieve_attend` takes 1.3 times as long has to fail for its time; one whose
-keys are weighted by 1/u^2 rather than 1/u, which all implementations agree on, has to fail for its figures. Changes are
+keys the tabulated law weights by 1/u^2 rather than 1/u has to fail for its figures. Changes are
 made to throw-away commits: nothing in the code knows of this. A verdict of "inconclusive" is no proof either way; it is
 told, and makes this exit with 3.
 """
