@@ -9,18 +9,9 @@ from typing import Any
 import optuna
 
 from truffle.autotune import method_space, scan_space
+from truffle.autotune.exact_part import DENSE_LAYERS, SINKS, WINDOWS, asked_exact
 from truffle.autotune.mixed_space import LSH, MixedSpace
-from truffle.autotune.space import (
-    DENSE_LAYERS,
-    K_RANGE,
-    L_RANGE,
-    MIN_HITS,
-    PROBINGS,
-    SINKS,
-    STORE_FORMATS,
-    WINDOWS,
-    asked_exact,
-)
+from truffle.autotune.space import K_RANGE, L_RANGE, MIN_HITS, PROBINGS, STORE_FORMATS
 from truffle.model.config import DecodeConfig
 
 NAMES = ("method", "K", "L", "min_hits", "probing", "store_format", "sink", "window", "dense_layers")

@@ -6,10 +6,11 @@ from typing import Any
 
 import optuna
 
+from truffle.autotune.exact_part import PLAIN_EXACT, asked_exact
 from truffle.autotune.filling import read
 from truffle.autotune.method_space import default_point, point_parameters, suggested_point
 from truffle.autotune.record import ON_GPU
-from truffle.autotune.space import GPU_KERNELS, STORE_FORMATS, Space, asked_exact
+from truffle.autotune.space import GPU_KERNELS, STORE_FORMATS, Space
 from truffle.kernels import registry
 from truffle.model.config import DecodeConfig, ScanParameters
 
@@ -39,7 +40,7 @@ def suggested(space: Space, trial: optuna.Trial) -> dict[str, Any]:
 
 def planned(space: Space) -> dict[str, Any]:
     """The method as it is by default, one request on all threads."""
-    point = {**default_point(SCAN), **space.plain_exact, "batch_size": 1, "store_format": STORE_FORMATS[0]}
+    point = {**default_point(SCAN), **PLAIN_EXACT, "batch_size": 1, "store_format": STORE_FORMATS[0]}
     if len(places(space)) > 1:
         point["codes"] = DEVICE
     return {**point, **space.plain_host(_host_ops(point))}

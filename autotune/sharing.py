@@ -17,7 +17,7 @@ from truffle.autotune.storage import DIRECTIONS, StudyError
 
 BEAT_S, SILENT_S, MOST_RETRIES = 10, 45, 2
 # Heartbeats have been "experimental" in Optuna since 2.9: nothing that a user can do anything about.
-warnings.filterwarnings("ignore", category=ExperimentalWarning, module=__name__)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
 
 
 def open_storage(url: str, beat_s: int = BEAT_S, silent_s: int = SILENT_S) -> RDBStorage:

@@ -11,6 +11,7 @@ import optuna
 
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.bounds import too_slow
+from truffle.autotune.exact_part import DENSE_LAYERS, PLAIN_EXACT, SINKS, WINDOWS, asked_exact
 from truffle.autotune.filling import OWN_LAYERS, filled_layers, read, written
 from truffle.autotune.host_choices import isas, kernels
 from truffle.autotune.memory import does_not_fit, memory
@@ -27,8 +28,6 @@ WAIT_POLICIES, MICRO_BATCHES = ("park", "spin"), (1, 2)
 STORE_FORMATS = ("bfloat16", "int8")
 PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
 GPU_KERNELS = "gpu_triton"
-SINKS, WINDOWS = (1, 64), (16, 512)  # counts: their log is asked
-DENSE_LAYERS = (written(OWN_LAYERS), "0", "")
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Space:
         Last the default that fills the card, where that is a choice: no less accurate, and as a rule faster.
         """
         execution: dict[str, Any] = {"batch_size": 1, "store_format": STORE_FORMATS[0], "probing": "none"}
-        execution |= {**self.plain_exact, **self.plain_host(SEPARATE)}
+        execution |= {**PLAIN_EXACT, **self.plain_host(SEPARATE)}
         execution |= {"attend_with": APART} if self._may_fuse else {}
         execution |= {"on_gpu": False} if self.may_sample_on_gpu else {}
         execution |= {"fill_vram": False} if self.filling(1) else {}
@@ -115,12 +114,6 @@ class Space:
         how |= {"pinning": "none", "wait_policy": "park"} if self.threads[-1] > 1 else {}
         how |= {"kernels": "auto"} if len(kernels(ops)) > 1 else {}
         return how | ({"isa": len(self.isas) - 1} if len(self.isas) > 1 else {})
-
-    @property
-    def plain_exact(self) -> dict[str, Any]:
-        """`asked_exact` as it is by default."""
-        layers = written(OWN_LAYERS)
-        return {"sink": PAPER_DEFAULT.sink, "window": PAPER_DEFAULT.window, "dense_layers": layers}
 
     @functools.cached_property
     def isas(self) -> Sequence[str]:
@@ -197,15 +190,6 @@ class Space:
     def _shortage(self, config: DecodeConfig) -> str | None:
         has_gpu = self.target.gpu is not None
         return does_not_fit(memory(self.workload.shape, config, self.workload.context, has_gpu), self.target)
-
-
-def asked_exact(trial: optuna.Trial) -> dict[str, Any]:
-    """What is attended exactly, as the sampler asks for it: sink, window, and dense layers as records write them."""
-    return {
-        "sink": trial.suggest_int("sink", *SINKS, log=True),
-        "window": trial.suggest_int("window", *WINDOWS, log=True),
-        "dense_layers": trial.suggest_categorical("dense_layers", DENSE_LAYERS),
-    }
 
 
 def _implementations(attend_with: str, kernels: str) -> dict[str, str]:
