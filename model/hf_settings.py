@@ -1,0 +1,79 @@
+"""What a transformers config says of a model, and which settings it is decoded with."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from truffle.kernels import isa, registry
+from truffle.kernels.checks import ArgumentError, expect
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, one_line
+from truffle.model.operations import Operations
+
+NAME = "truffle"
+
+
+def shape_of(config: Any) -> ModelShape:
+    """Sizes of the decoder behind a transformers config.
+
+    Raises:
+        ArgumentError: it does not attend causally to everything, with what stands in the way by name.
+    """
+    text = config.get_text_config(decoder=True)
+    model = text.model_type
+    expect(not getattr(text, "is_encoder_decoder", False), model, "a decoder alone", "an encoder-decoder")
+    _expect_full_attention(text)
+    shared = getattr(text, "num_kv_shared_layers", 0)
+    expect(not shared, model, "keys and values of its own in every layer", f"{shared} layers that share them")
+    heads = text.num_attention_heads
+    return ModelShape(
+        layers=text.num_hidden_layers,
+        hidden=text.hidden_size,
+        intermediate=text.intermediate_size,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        vocabulary=text.vocab_size,
+    )
+
+
+def _expect_full_attention(text: Any) -> None:
+    kinds = getattr(text, "layer_types", None)
+    if kinds:
+        other = sorted({*kinds} - {"full_attention"})
+        expect(not other, text.model_type, "layers of full_attention only", ", ".join(other))
+        return
+    for name in ("sliding_window", "attention_chunk_size"):
+        found = getattr(text, name, None)
+        expect(found is None, text.model_type, f"full attention in every layer ({name} None)", f"{name} {found}")
+
+
+def decode_config_of(config: Any, decode: DecodeConfig | Mapping[str, Any] | None) -> DecodeConfig:
+    """`decode`, or else the entry `truffle` of a transformers config, or else the paper's default.
+
+    Raises:
+        ArgumentError: a setting that there is not or that is out of range, by name.
+    """
+    given = getattr(config, NAME, None) if decode is None else decode
+    if given is None:
+        return DecodeConfig(parameters=LshParameters())
+    try:
+        return DecodeConfig.model_validate(given)
+    except ValidationError as error:
+        raise ArgumentError(one_line(error)) from error
+
+
+def usable_here(config: DecodeConfig, device: str, source: str) -> DecodeConfig:
+    """A config as `device` and this machine can run it: where they lack an implementation or the ISA that it names, all
+    are chosen anew, with a warning."""
+    try:
+        isa.resolve(config.execution.isa)
+        Operations(config, device)
+    except (registry.Unusable, ValueError) as error:
+        warnings.warn(f"{source} is for another machine, implementations are chosen anew here: {error}", stacklevel=2)
+        execution = config.execution.model_copy(update={"isa": "auto"})
+        return config.model_copy(update={"implementations": {}, "execution": execution})
+    return config
