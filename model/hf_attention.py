@@ -41,7 +41,8 @@ def new_tokens(
     """What attention is told in place of a mask; `attention_mask` [B, n] is true but for padding.
 
     Raises:
-        ArgumentError: the model asks for a mask that is not causal alone, or rows are padded in their middle.
+        ArgumentError: the model asks for a mask that is not causal alone, or rows are padded in their middle or behind
+            what is cached.
     """
     causal = mask_function is causal_mask_function
     expect(causal, "attention", "a model that attends causally to everything", "one with a mask of its own")
@@ -53,7 +54,10 @@ def new_tokens(
         return NewTokens(before, None)
     expect(attention_mask.shape[1] == kv_length, "attention_mask", f"{kv_length} columns", attention_mask.shape[1])
     real = attention_mask[:, before:].bool().cpu()
-    return NewTokens(before, None if real.all() else tuple(_run(row) for row in real))
+    if real.all():
+        return NewTokens(before, None)
+    expect(before == 0, "attention_mask", "no padding behind what is cached", "some")
+    return NewTokens(before, tuple(_run(row) for row in real))
 
 
 def _run(real: torch.Tensor) -> slice:
@@ -92,7 +96,6 @@ def attend(
             layer.read(*(_each(part, tokens) for part in (key, value)))
         return _read(query, key, value, tokens, scaling, dropout), None
     assert layer is not None
-    expect(tokens.rows is None, "attention_mask", "no padding behind what is cached", "some")
     d = query.shape[-1]
     if scaling is not None and scaling != d**-0.5:  # the layers' own
         query = query * (scaling * d**0.5)

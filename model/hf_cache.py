@@ -30,8 +30,8 @@ class TruffleCache(Cache):
         *,
         tuned: str | Path | None = None,
     ) -> None:
-        """For a model with this transformers config. It decodes as `decode` says, or the file `tuned`, or else the entry
-        `truffle` of the config, or else with the paper's default; `batch_size` there does not bind.
+        """For a model with this transformers config. It decodes as `decode` says, or the file `tuned`, or else the
+        entry `truffle` of the config, or else with the paper's default; `batch_size` there does not bind.
 
         Raises:
             ArgumentError: a model or a setting that is not supported, by name.
