@@ -44,8 +44,8 @@ def new_tokens(
         ArgumentError: the model asks for a mask that is not causal alone, or rows are padded in their middle or behind
             what is cached.
     """
-    causal = mask_function is causal_mask_function
-    expect(causal, "attention", "a model that attends causally to everything", "one with a mask of its own")
+    other = "another mask: a sliding window, or packed sequences where no attention_mask is given"
+    expect(mask_function is causal_mask_function, "attention", "each token to attend to all before it", other)
     if q_length is None:  # transformers before 5.5
         assert cache_position is not None
         q_length = len(cache_position)

@@ -29,6 +29,6 @@ def with_default_cache(prepare: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_unsupported(generation_config: Any) -> None:
-    beams, chunk = generation_config.num_beams, generation_config.prefill_chunk_size
-    expect(beams in (None, 1), "num_beams", f"1 with attention {NAME!r}", beams)
-    expect(chunk is None, "prefill_chunk_size", f"None with attention {NAME!r}", chunk)
+    for name, fine in (("num_beams", (None, 1)), ("prefill_chunk_size", (None,)), ("cache_implementation", (None,))):
+        found = getattr(generation_config, name)
+        expect(found in fine, name, f"{fine[-1]} with attention {NAME!r}", found)

@@ -60,7 +60,6 @@ class TruffleLayer(CacheLayerMixin):
 
     is_compileable = False
     is_croppable = False
-    supports_early_init = False
 
     def __init__(self, maker: Maker, index: int) -> None:
         super().__init__()

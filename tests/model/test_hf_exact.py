@@ -78,6 +78,6 @@ def test_half_precision_comes_back_as_it_came():
 def test_without_a_cache_attention_is_causal_and_has_gradients():
     ids, model, other = prompts(2, 30), tiny(), tiny(attention="sdpa")
     for each in (model, other):
-        each(ids, labels=ids, use_cache=False).loss.backward()
+        each(ids, torch.ones_like(ids), labels=ids, use_cache=False).loss.backward()
     for (name, parameter), (_, expected) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, expected.grad, msg=name)
