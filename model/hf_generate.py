@@ -23,6 +23,8 @@ def with_default_cache(prepare: Callable[..., Any]) -> Callable[..., Any]:
             _refuse_unsupported(generation_config)
             if generation_config.use_cache is not False and model_kwargs.get(CACHE) is None:
                 model_kwargs[CACHE] = TruffleCache(model.config)
+            cache = model_kwargs.get(CACHE)
+            expect(isinstance(cache, TruffleCache | None), CACHE, "a TruffleCache, or none", type(cache).__name__)
         return prepare(model, generation_config, model_kwargs, *args, **kwargs)
 
     return prepared

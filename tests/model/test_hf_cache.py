@@ -71,7 +71,7 @@ def test_it_counts_what_it_has_seen():
     model, cache = tiny(), cache_for(tiny(), SETTINGS[1])
     assert (cache.get_seq_length(), cache.is_initialized, cache.caches) == (0, False, [])
     generated(model, prompts(2, 40), 8, past_key_values=cache)
-    assert (cache.get_seq_length(), cache.is_initialized, cache.batch_size) == (47, True, 2)
+    assert (cache.get_seq_length(), cache.is_initialized, cache.layers[0].batch_size) == (47, True, 2)
     assert len(cache.caches) == len(cache)
     assert not cache.is_compileable
 

@@ -74,7 +74,7 @@ def test_several_answers_to_one_prompt_are_rows():
     cache = cache_for(model, LshParameters(K=4, L=20, sink=2, window=8, seal_tokens=16))
     torch.manual_seed(7)
     tokens, _ = generated(model, prompts(2, 40), 20, do_sample=True, num_return_sequences=3, past_key_values=cache)
-    assert cache.batch_size == 6
+    assert cache.layers[0].batch_size == 6
     assert len({tuple(row) for row in tokens[:3].tolist()}) == 3
 
 

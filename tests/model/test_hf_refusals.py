@@ -56,11 +56,19 @@ def test_values_of_another_size_are_refused():
 
 
 @pytest.mark.parametrize("kind", [DynamicCache, StaticCache])
-def test_other_caches_are_refused(kind: type[Cache]):
+def test_other_caches_are_refused_before_generation_starts(kind: type[Cache]):
     model = tiny()
     room = {"max_cache_len": 50} if kind is StaticCache else {}
-    with pytest.raises(ArgumentError, match="past_key_values: expected a TruffleCache, or none, got another cache"):
+    with pytest.raises(ArgumentError, match=f"past_key_values: expected a TruffleCache, or none, got {kind.__name__}"):
         generated(model, prompts(1, 40), 4, past_key_values=kind(config=model.config, **room))
+
+
+def test_another_cache_that_was_filled_is_refused():
+    model, cache = tiny(), DynamicCache(config=tiny().config)
+    with torch.no_grad():
+        model(prompts(1, 40), past_key_values=cache)
+        with pytest.raises(ArgumentError, match="past_key_values: expected a TruffleCache, or none, got another cache"):
+            model(prompts(1, 1), past_key_values=cache)
 
 
 def test_masks_of_four_dimensions_are_refused():
