@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from transformers.masking_utils import causal_mask_function
 
-from truffle.kernels.checks import expect
+from truffle.kernels.checks import ArgumentError, expect
 from truffle.model.hf_layers import TruffleLayer
 
 # What some models pass to attention that changes it.
@@ -87,11 +87,13 @@ def attend(
     Raises:
         ArgumentError: keys from another cache, or a kind of attention that is not supported, by name.
     """
-    _expect_plain(module, attention_mask, kwargs)
+    if not isinstance(attention_mask, NewTokens):
+        _refuse_mask(module, attention_mask)
     layer: TruffleLayer | None = getattr(key, "truffle_layer", None)
     tokens, own = attention_mask, layer is not None or attention_mask.before == 0
     expect(own and key.shape[2] == query.shape[2], "past_key_values", "a TruffleCache, or none", "another cache")
     if tokens.before == 0:
+        _expect_plain(module, kwargs)
         if layer is not None:
             layer.read(*(_each(part, tokens) for part in (key, value)))
         return _read(query, key, value, tokens, scaling, dropout), None
@@ -102,14 +104,18 @@ def attend(
     return layer.decode(query, key, value), None
 
 
-def _expect_plain(module: torch.nn.Module, tokens: Any, kwargs: dict[str, Any]) -> None:
-    where = type(module).__name__
-    known = isinstance(tokens, NewTokens)
-    expect(known, "attention_mask", f"two dimensions, and {where} to use transformers' mask functions", type(tokens))
+def _refuse_mask(module: torch.nn.Module, found: Any) -> NoReturn:
+    wanted = f"two dimensions, and {type(module).__name__} to use transformers' mask functions"
+    raise ArgumentError(f"attention_mask: expected {wanted}, got {type(found).__name__}")
+
+
+def _expect_plain(module: torch.nn.Module, kwargs: dict[str, Any]) -> None:
+    """Refuse attention of another kind, when a prompt is read: a module asks for the same every time."""
+    where = f"None ({type(module).__name__} is not supported)"
     for name in _CHANGES:
-        expect(kwargs.get(name) is None, name, f"None ({where} is not supported)", kwargs.get(name))
+        expect(kwargs.get(name) is None, name, where, kwargs.get(name))
     causal = kwargs.get("is_causal") is not False and getattr(module, "is_causal", True)
-    expect(causal, "is_causal", f"true ({where} is not supported)", False)
+    expect(causal, "is_causal", "true", False)
 
 
 def _each(part: torch.Tensor, tokens: NewTokens) -> list[torch.Tensor]:

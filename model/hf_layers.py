@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import torch
 from transformers.cache_utils import CacheLayerMixin
 
-from truffle.kernels.checks import expect
+from truffle.kernels.checks import ArgumentError, expect
 from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import DecodeConfig, ModelShape
 from truffle.model.hf_settings import usable_here
@@ -73,8 +73,8 @@ class TruffleLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Count tokens, keys and values [B, Hkv, T, d]; they are cached when they are attended."""
-        expect(key_states.shape == value_states.shape, "values", f"{tuple(key_states.shape)}, as the keys",
-               tuple(value_states.shape))  # fmt: skip
+        if key_states.shape != value_states.shape:
+            _refuse_sizes(key_states, value_states)
         self.seen += key_states.shape[2]
         key_states.truffle_layer = self
         return key_states, value_states
@@ -88,13 +88,13 @@ class TruffleLayer(CacheLayerMixin):
 
     def decode(self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Add tokens one by one and attend: q [B, H, T, d] to [B, T, H, d] in its dtype."""
-        expect(len(q) == self.batch_size, "input_ids", f"the {self.batch_size} rows that the cache holds", len(q))
-        batch, heads, count, d = q.shape
-        out = q.new_empty(batch, count, heads, d)
+        if len(q) != self.batch_size:
+            raise ArgumentError(f"input_ids: expected the {self.batch_size} rows that the cache holds, got {len(q)}")
         with torch.inference_mode():
-            for t in range(count):
-                out[:, t] = self._cache.decode(q[:, :, t], keys[:, :, t], values[:, :, t])
-        return out
+            steps = zip(q.unbind(2), keys.unbind(2), values.unbind(2), strict=True)
+            outs = [self._cache.decode(*step) for step in steps]
+            out = (outs[0].unsqueeze(1) if len(outs) == 1 else torch.stack(outs, dim=1)).to(q.dtype)
+        return out.clone() if torch.is_grad_enabled() else out  # gradients do not start from inference's tensors
 
     def get_seq_length(self, *args: Any) -> int:
         return self.seen
@@ -145,6 +145,10 @@ class TruffleLayer(CacheLayerMixin):
         _refuse("offloading", "keys and values stay where the method has them")
 
     prefetch = offload
+
+
+def _refuse_sizes(keys: torch.Tensor, values: torch.Tensor) -> NoReturn:
+    raise ArgumentError(f"values: expected {tuple(keys.shape)}, as the keys, got {tuple(values.shape)}")
 
 
 def _refuse(what: str, why: str) -> NoReturn:
