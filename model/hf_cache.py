@@ -8,11 +8,9 @@ from typing import Any
 
 from transformers import Cache
 
-from truffle.kernels.checks import expect
-from truffle.model import tuned as tuned_files
 from truffle.model.config import DecodeConfig
 from truffle.model.hf_layers import Maker, TruffleLayer
-from truffle.model.hf_settings import decode_config_of, shape_of
+from truffle.model.hf_settings import settings_of, shape_of
 from truffle.model.methods.base import LayerCache
 
 
@@ -37,10 +35,8 @@ class TruffleCache(Cache):
             ArgumentError: a model or a setting that is not supported, by name.
             TunedFileError: the tuned file cannot be read.
         """
-        expect(decode is None or tuned is None, "tuned", "None beside decode", tuned)
         shape = shape_of(config)
-        settings = decode_config_of(config, decode) if tuned is None else tuned_files.load(Path(tuned)).config
-        self._maker = Maker(shape, settings, str(tuned) if tuned is not None else None)
+        self._maker = Maker(shape, settings_of(config, decode, tuned))
         super().__init__(layers=[TruffleLayer(self._maker, index) for index in range(shape.layers)])
 
     @property

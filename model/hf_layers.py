@@ -10,8 +10,8 @@ from transformers.cache_utils import CacheLayerMixin
 
 from truffle.kernels.checks import ArgumentError, expect
 from truffle.kernels.waiting import set_wait_policy
-from truffle.model.config import DecodeConfig, ModelShape
-from truffle.model.hf_settings import usable_here
+from truffle.model.config import ModelShape
+from truffle.model.hf_settings import Settings, usable_here
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
 from truffle.model.operations import Operations
@@ -25,9 +25,8 @@ class Maker:
         caches: one a layer, none before the first keys have come.
     """
 
-    def __init__(self, shape: ModelShape, config: DecodeConfig, source: str | None) -> None:
-        """`source` names a file from another machine, of which only what can run here is taken."""
-        self.shape, self.config, self._source = shape, config, source
+    def __init__(self, shape: ModelShape, settings: Settings) -> None:
+        self.shape, self.config, self._settings = shape, settings.config, settings
         self.caches: list[LayerCache] = []
         self._device: torch.device | None = None
 
@@ -43,8 +42,7 @@ class Maker:
         return self.caches[index]
 
     def _make(self, device: torch.device) -> None:
-        if self._source is not None:
-            self.config = usable_here(self.config, device.type, self._source)
+        self.config = usable_here(self._settings, device.type)
         set_wait_policy(self.config.execution.wait_policy)  # the process's, as in Decoder
         self.caches = layer_caches(self.shape, self.config, Operations(self.config, device.type))
         self._device = device

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from truffle.kernels import isa, registry
 from truffle.kernels.checks import ArgumentError, expect
+from truffle.model import tuned as tuned_files
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, one_line
 from truffle.model.operations import Operations
 
 NAME = "truffle"
+PAPER_DEFAULT = DecodeConfig(parameters=LshParameters())
 
 
 def shape_of(config: Any) -> ModelShape:
@@ -51,28 +54,51 @@ def _expect_full_attention(text: Any) -> None:
         expect(found is None, text.model_type, f"full attention in every layer ({name} None)", f"{name} {found}")
 
 
-def decode_config_of(config: Any, decode: DecodeConfig | Mapping[str, Any] | None) -> DecodeConfig:
-    """`decode`, or else the entry `truffle` of a transformers config, or else the paper's default.
+class Settings(NamedTuple):
+    """What to decode with.
+
+    Attributes:
+        source: where it was written down, maybe on another machine: of that, only what can run here is taken. None
+            where the caller asks for all of it.
+    """
+
+    config: DecodeConfig
+    source: str | None = None
+
+
+def settings_of(config: Any, decode: DecodeConfig | Mapping[str, Any] | None, tuned: str | Path | None) -> Settings:
+    """`decode` or the file `tuned`, or else the entry `truffle` of a transformers config, or the paper's default.
 
     Raises:
         ArgumentError: a setting that there is not or that is out of range, by name.
+        TunedFileError: the tuned file cannot be read.
     """
-    given = getattr(config, NAME, None) if decode is None else decode
-    if given is None:
-        return DecodeConfig(parameters=LshParameters())
+    expect(decode is None or tuned is None, "tuned", "None beside decode", tuned)
+    if tuned is not None:
+        return Settings(tuned_files.load(Path(tuned)).config, str(tuned))
+    if decode is not None:
+        return Settings(_checked(decode))
+    entry = getattr(config, NAME, None)
+    return Settings(_checked(entry), f"{NAME} in config.json") if entry is not None else Settings(PAPER_DEFAULT)
+
+
+def _checked(given: Any) -> DecodeConfig:
     try:
         return DecodeConfig.model_validate(given)
     except ValidationError as error:
         raise ArgumentError(one_line(error)) from error
 
 
-def usable_here(config: DecodeConfig, device: str, source: str) -> DecodeConfig:
+def usable_here(settings: Settings, device: str) -> DecodeConfig:
     """A config as `device` and this machine can run it: where they lack an implementation or the ISA that it names, all
     are chosen anew, with a warning."""
+    config, source = settings
+    if source is None:
+        return config
     try:
         isa.resolve(config.execution.isa)
         Operations(config, device)
-    except (registry.Unusable, ValueError) as error:
+    except (registry.Unusable, ValueError, KeyError) as error:
         warnings.warn(f"{source} is for another machine, implementations are chosen anew here: {error}", stacklevel=2)
         execution = config.execution.model_copy(update={"isa": "auto"})
         return config.model_copy(update={"implementations": {}, "execution": execution})

@@ -41,11 +41,13 @@ def test_a_tuned_file_says_how_to_decode(tmp_path: Path):
 
 
 @pytest.mark.parametrize("lacking", [{"implementations": {"hash_codes": "gpu_triton"}}, {"execution": {"isa": "sve"}}])
-def test_what_a_tuned_file_names_and_this_machine_lacks_is_chosen_anew(tmp_path: Path, lacking: dict):
-    path = tuned_file(tmp_path, DecodeConfig.model_validate({"method": "lsh", **lacking}))
-    model = tiny()
+@pytest.mark.parametrize("source", ["tuned.json", "truffle in config.json"])
+def test_what_was_written_down_elsewhere_and_this_machine_lacks_is_chosen_anew(tmp_path, lacking, source):
+    model, config = tiny(), {"method": "lsh", **lacking}
+    path = tuned_file(tmp_path, DecodeConfig.model_validate(config)) if source == "tuned.json" else None
+    model.config.truffle = config
     cache = TruffleCache(model.config, tuned=path)
-    with pytest.warns(UserWarning, match=r"tuned.json is for another machine.*(hash_codes|isa)"):
+    with pytest.warns(UserWarning, match=rf"{source} is for another machine.*(hash_codes|isa)"):
         generated(model, prompts(1, 80), 4, past_key_values=cache)
     assert cache.decode_config == DecodeConfig(parameters=LshParameters())
 
