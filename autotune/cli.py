@@ -1,4 +1,4 @@
-"""python -m autotune: tune for a card, list the cards, explain a tuned file, calibrate a host."""
+"""python -m autotune: tune for a card, list the cards, explain or export a tuned file, calibrate a host."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from truffle.autotune import stack
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "profiles", "show", "calibrate")
+COMMANDS = ("tune", "profiles", "show", "export", "calibrate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,6 +42,9 @@ def build_parser() -> argparse.ArgumentParser:
     profiles.add_argument("--json", action="store_true")
     show = subparsers.add_parser("show", help="explain a tuned file")
     show.add_argument("file", type=Path, help="tuned.json")
+    export = subparsers.add_parser("export", help="write a tuned file down as another program takes it")
+    export.add_argument("file", type=Path, help="tuned.json")
+    export.add_argument("--to", required=True, choices=stack.names(), help="that program")
     calibrate = subparsers.add_parser("calibrate", help="measure this host, for --host on another machine")
     calibrate.add_argument("file", type=Path, help="where to write the calibration")
     calibrate.add_argument("--seconds", type=float, default=12.0, help="(%(default)s)")

@@ -7,14 +7,20 @@ import json
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from truffle.autotune.tune import tune
+from truffle.autotune import export as exports
 from truffle.kernels import profiles as cards
 from truffle.kernels.checks import expect
 from truffle.model import tuned
 
-__all__ = ["calibrate", "profiles", "show", "tune"]
+
+def tune(arguments: argparse.Namespace) -> int:
+    """Search, and write a tuned config and reports."""
+    from truffle.autotune.tune import tune as run  # torch and its kin, which no other command needs
+
+    return run(arguments)
 
 
 def profiles(arguments: argparse.Namespace) -> int:
@@ -47,7 +53,7 @@ def show(arguments: argparse.Namespace) -> int:
     hardware, study = config.hardware, config.study
     rows = {
         "for": f"{config.model.id} at {config.workload.context} tokens, on {hardware.profile or 'no GPU'}"
-        f"{_held(hardware)} with {hardware.cpu.get('model', 'an unknown CPU')} ({hardware.kind})",
+        f"{_held(hardware)} with {hardware.cpu.model or 'an unknown CPU'} ({hardware.kind})",
         "method": f"{config.config.method} {config.config.parameters.model_dump_json()}",
         "execution": config.config.execution.model_dump_json(),
         "implementations": ", ".join(f"{op}={name}" for op, name in config.config.implementations.items()) or "auto",
@@ -60,8 +66,17 @@ def show(arguments: argparse.Namespace) -> int:
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     Console().print(table)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Print a tuned file as another program takes it; what its user must know goes to stderr."""
+    found = exports.export(tuned.load(arguments.file), arguments.to)
+    print(found.text, end="")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0
 
 

@@ -48,6 +48,7 @@ def memory(shape: ModelShape, config: DecodeConfig, context: int, has_gpu: bool)
     caches = config.execution.batch_size * layer_kinds(shape, config).sparse
     store, index = (caches * size for size in sampled_bytes(shape, config, context, device))
     apart = 0 if config.resident else store if config.scans_beside(device) else store + index
+    apart = store if config.linked else apart
     return Memory(held, apart, index) if has_gpu else Memory(0, held + apart, index)
 
 

@@ -20,6 +20,7 @@ from truffle.bench.environment import environment
 from truffle.bench.records import write_atomically
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
+from truffle.kernels.profiles import GpuProfile
 from truffle.model import tuned
 from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, Execution, LshParameters
 from truffle.model.tuned import Figure
@@ -79,17 +80,21 @@ def _hardware(target: Target) -> tuned.Hardware:
     gpu = target.gpu
     return tuned.Hardware(
         profile=gpu.id if gpu else None,
-        gpu={"name": gpu.name, "memory_bytes": gpu.memory_bytes.value, "present": target.gpu_present} if gpu else None,
-        cpu={
-            "model": target.host.name,
-            "logical_cpus": target.host.logical_cpus,
-            "memory_bytes": target.host.memory_bytes,
-            "source": target.host.source,
-        },
-        link={"gen": gpu.link.gen, "width": gpu.link.width} if gpu else None,
+        gpu=_gpu(gpu, target.gpu_present) if gpu else None,
+        cpu=tuned.Cpu(
+            model=target.host.name,
+            logical_cpus=target.host.logical_cpus,
+            memory_bytes=target.host.memory_bytes,
+            source=target.host.source,
+        ),
+        link=tuned.Link(gen=gpu.link.gen, width=gpu.link.width) if gpu else None,
         kind="measured" if target.is_here else "estimated",
         vram_limit_bytes=target.vram_limit_bytes,
     )
+
+
+def _gpu(gpu: GpuProfile, present: bool) -> tuned.Gpu:
+    return tuned.Gpu(name=gpu.name, memory_bytes=int(gpu.memory_bytes.value), present=present)
 
 
 def _match(target: Target) -> tuned.Match:

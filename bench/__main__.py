@@ -12,6 +12,7 @@ from truffle.bench import (
     commands,
     families_command,
     guarantee_command,
+    layer_command,
     op_command,
     probing_command,
     rivals_command,
@@ -142,6 +143,10 @@ def build_parser() -> argparse.ArgumentParser:
     accuracy = subparsers.add_parser("accuracy", help="error against exact decoding, or scores by task")
     accuracy_command.add_accuracy_arguments(accuracy)
     accuracy.set_defaults(run=accuracy_command.measure_accuracy)
+
+    layer = subparsers.add_parser("layer", help="output error against rows and time, on one synthetic layer")
+    layer_command.add_layer_arguments(layer)
+    layer.set_defaults(run=layer_command.measure_layer)
 
     probing = subparsers.add_parser("probing", help="index bytes that probing saves at equal error, on real keys")
     probing.add_argument("--model", default="smollm2", help="(%(default)s)")

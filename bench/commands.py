@@ -174,4 +174,5 @@ def described(config: Any) -> dict[str, Any]:
         "micro_batches": execution.micro_batches,
         "store_format": execution.store_format,
         "codes": execution.codes,
+        "gather": execution.gather,
     }

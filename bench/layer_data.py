@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from truffle.bench import synthetic
+from truffle.bench.copies import elsewhere
 from truffle.bench.scan_arguments import made_codes
 from truffle.bench.sizes import Sizes
 from truffle.kernels import registry
 from truffle.kernels.codes import Codes
 from truffle.kernels.collision import InclusionLaw
-from truffle.kernels.memory import allocate
 from truffle.kernels.planes import hyperplanes
 from truffle.kernels.quantise import as_stored
 from truffle.kernels.store import SEGMENT_TOKENS, Segment, Store, empty_segment
@@ -125,8 +125,3 @@ class LayerData:
     def query_codes(self, draw: int = 0) -> torch.Tensor:
         """Buckets that the queries visit, [B, H, L, P]."""
         return self.probes(draw)[0]
-
-
-def elsewhere(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in memory as stores and tables have it."""
-    return allocate(tensor.shape, tensor.dtype).copy_(tensor)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
 
 from truffle.bench import scan_arguments, step
 from truffle.bench.arguments import arguments_of
@@ -18,6 +16,7 @@ from truffle.bench.magicpig import hashing
 from truffle.bench.quiet import wait_until_quiet
 from truffle.bench.timing import interleaved_s, median_ci95, quantiles_us
 from truffle.kernels import registry
+from truffle.model.torch_threads import torch_threads
 
 SCAN = "scan_sample"
 RIVALS = (magicpig.NAME, hashing.NAME)
@@ -49,7 +48,7 @@ def time_operation(
     layers = _layers(op, data)
     contenders = [_contender(op, name, layers, threads, isa) for name in names]
     records = {one.name: _described(op, one, data, threads) | {"layers": len(layers)} for one in contenders}
-    with _torch_threads(threads):
+    with torch_threads(threads):
         calls = {one.name: one.prepare() for one in contenders if one.gate == PASSED}
         on_card = {one.name for one in contenders if one.name in calls and one.device == "cuda"}
         timed = {name: waiting(call) if name in on_card else call for name, call in calls.items()}
@@ -129,14 +128,3 @@ def _speedup(samples: dict[str, list[float]], name: str) -> dict[str, float]:
     low, high = median_ci95(ratios)
     key = f"speedup_over_{rival}"
     return {key: float(np.median(ratios)), f"{key}_low": low, f"{key}_high": high}
-
-
-@contextmanager
-def _torch_threads(threads: int):
-    """What runs in torch, or takes OpenMP's default, has `threads` threads too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from truffle.bench.copies import elsewhere
 from truffle.bench.timing import layers_beyond_cache
 from truffle.kernels import registry
 from truffle.kernels.codes import Codes, code_bytes
-from truffle.kernels.memory import allocate
 from truffle.kernels.rotation import rotation
 from truffle.kernels.scanning import room_for
 
@@ -68,12 +68,8 @@ def layers_for(data: LayerData) -> list[LayerData]:
     """`data` and layers with copies of its codes, more than the caches hold together."""
     s, codes = data.sizes, data.codes
     copies = layers_beyond_cache(code_bytes(s.kv_heads, s.context, s.head_dim, s.bits)) - 1
-    layers = [data.with_codes(replace(codes, words=_elsewhere(codes.words))) for _ in range(copies)]
+    layers = [data.with_codes(replace(codes, words=elsewhere(codes.words))) for _ in range(copies)]
     return [data, *layers]
-
-
-def _elsewhere(tensor: torch.Tensor) -> torch.Tensor:
-    return allocate(tensor.shape, tensor.dtype).copy_(tensor)
 
 
 def _rotation(data: LayerData) -> torch.Tensor:

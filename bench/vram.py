@@ -59,7 +59,8 @@ def static_bytes(
         slots += kinds.sparse * context
     exact = batch * slots * shape.kv_bytes_per_token(element_bytes) // shape.layers
     store, index = sampled_bytes(shape, config, context, device)
-    there = (store + index) * config.resident + index * config.scans_beside(device)
+    with_rows = config.resident and not config.linked
+    there = store * with_rows + index * (config.resident or config.scans_beside(device))
     sampled = batch * kinds.sparse * there
     return shape.parameters * element_bytes + exact + sampled + selector_bytes(shape, config, context)
 

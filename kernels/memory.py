@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from truffle.kernels.linked import shared
+
 try:
     from truffle.kernels import _native as native
 except ImportError:  # the stores of the other implementations lie in ordinary memory
@@ -23,8 +25,10 @@ def allocate(
     threads: int = 1,
     pinning: str = "none",
     device: torch.device = CPU,
+    linked: bool = False,
 ) -> torch.Tensor:
-    """A contiguous tensor of undefined contents; on a GPU torch's own, on the CPU as follows.
+    """A contiguous tensor of undefined contents; on a GPU torch's own, or pinned memory of the host as that GPU sees it
+    where it is to be `linked`; on the CPU as follows.
 
     From 2 MiB on its memory is a block of its own in huge pages, where the system has them, and new pages are
     touched first by `threads` in contiguous shares: on a NUMA machine they lie on the nodes of those threads. When
@@ -35,6 +39,8 @@ def allocate(
         MemoryError: the system has no such block.
     """
     size = math.prod(shape) * dtype.itemsize
+    if linked and device != CPU and size:
+        return shared(shape, dtype, device)[0]
     if device != CPU or native is None or size < HUGE_PAGE_BYTES:
         return torch.empty(*shape, dtype=dtype, device=device)
     return native.allocate(size, threads, pinning).view(dtype).view(*shape)

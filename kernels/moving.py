@@ -9,11 +9,15 @@ from typing import Any
 import torch
 
 from truffle.kernels.codes import Codes
+from truffle.kernels.linked import shared
 from truffle.kernels.store import Segment, Store
 
 
 class Mover:
-    """Moves arguments to a device; what is the same object in several places, or calls, is copied once."""
+    """Moves arguments to a device; what is the same object in several places, or calls, is copied once.
+
+    The rows of a linked store go where the device reads them over the link.
+    """
 
     def __init__(self, device: str | torch.device) -> None:
         self._device = torch.device(device)
@@ -34,6 +38,10 @@ class Mover:
     def _copied(self, value: torch.Tensor | Store | Segment | Codes) -> Any:
         if isinstance(value, torch.Tensor):
             return value.to(self._device)
+        if isinstance(value, Store) and value.linked and self._device.type != "cpu":
+            there, here = shared(value.rows.shape, value.rows.dtype, self._device)
+            here.copy_(value.rows)
+            return replace(value, rows=there)
         held = {field.name: getattr(value, field.name) for field in fields(value)}
         new = self(held)
         there = all(new[name] is held[name] for name in held)  # what is known of it then holds on

@@ -30,11 +30,13 @@ class Store:
         rows: [Hkv, capacity, row width], bfloat16, float32 or int8 (quantise.py).
         length: rows in use.
         head_dim: d, even.
+        linked: whether a device reads them over the link (memory.allocate).
     """
 
     rows: torch.Tensor
     length: int
     head_dim: int
+    linked: bool = False
 
     @staticmethod
     def allocate(
@@ -43,7 +45,8 @@ class Store:
         """An empty store for `capacity` tokens; `team` says who will read it, and where (memory.allocate)."""
         expect(head_dim % 2 == 0, "head_dim", "an even number", head_dim)
         expect(dtype in STORE_DTYPES, "dtype", "bfloat16, float32 or int8", dtype)
-        return Store(allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team), 0, head_dim)
+        rows = allocate((kv_heads, capacity, row_width(head_dim, dtype)), dtype, **team)
+        return Store(rows, 0, head_dim, team.get("linked", False))
 
     @staticmethod
     def holding(keys: torch.Tensor, values: torch.Tensor, dtype: torch.dtype) -> Store:
@@ -89,7 +92,7 @@ class Store:
             capacity = max(end, rows.shape[1] * 3 // 2)
             rows = allocate((rows.shape[0], capacity, rows.shape[2]), rows.dtype, **team)
             rows[:, : self.length] = self.rows[:, : self.length]
-        return Store(rows, end, self.head_dim)
+        return Store(rows, end, self.head_dim, self.linked)
 
     def _hold(self, part: int, x: torch.Tensor) -> None:
         if self.rows.dtype == torch.int8:

@@ -11,7 +11,14 @@ from pydantic import ValidationError
 
 from truffle.kernels import registry
 from truffle.kernels.checks import expect
-from truffle.model.config import METHODS, CodesPlace, DecodeConfig, Execution, LshParameters, StoreFormat, one_line
+from truffle.model.config import (
+    METHODS,
+    DecodeConfig,
+    Execution,
+    LshParameters,
+    one_line,
+)
+from truffle.model.execution import CodesPlace, Gathering, StoreFormat
 from truffle.model.method_arguments import add_parameter_arguments, given_parameters
 
 _HELP = {
@@ -24,6 +31,7 @@ _HELP = {
     "micro_batches": "2: a GPU works for one half of the batch while the CPU works for the other",
     "store_format": "how the sampled keys and values are stored",
     "codes": "scan: who keeps and scans the codes of the keys; auto: the model's device",
+    "gather": "scan: link: the GPU reads sampled rows from the host's memory; auto: whoever has them does",
 }
 
 
@@ -83,6 +91,9 @@ def add_execution_arguments(parser: argparse.ArgumentParser) -> None:
         "--codes", choices=get_args(CodesPlace), default=execution.codes, help=_HELP["codes"] + " (%(default)s)"
     )
     group.add_argument(
+        "--gather", choices=get_args(Gathering), default=execution.gather, help=_HELP["gather"] + " (%(default)s)"
+    )
+    group.add_argument(
         "--impl",
         action="append",
         default=[],
@@ -105,7 +116,7 @@ def decode_config(arguments: argparse.Namespace) -> DecodeConfig:
     _require_isa(arguments.isa)
     execution = {
         name: getattr(arguments, name)
-        for name in ("threads", "isa", "pinning", "wait_policy", "micro_batches", "store_format", "codes")
+        for name in ("threads", "isa", "pinning", "wait_policy", "micro_batches", "store_format", "codes", "gather")
     }
     data = {
         "method": arguments.method,

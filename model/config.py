@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from pydantic import Field, model_validator
 
+from truffle.model.execution import Execution, Name
 from truffle.model.model_shape import Llama3RopeScaling, ModelShape
 from truffle.model.parameters import PAPER_DEFAULT, DenseParameters, LshParameters, Probing, StreamingParameters
 from truffle.model.scan_parameters import ScanParameters
@@ -41,7 +42,6 @@ __all__ = [
     "QuestParameters",
     "ScanParameters",
     "SelectingParameters",
-    "StoreFormat",
     "StreamingParameters",
     "UniformParameters",
     "VAttentionParameters",
@@ -62,28 +62,6 @@ MethodParameters: TypeAlias = (
     | VAttentionParameters
 )
 METHODS: dict[str, type[MethodParameters]] = {kind.method: kind for kind in get_args(MethodParameters)}
-
-StoreFormat = Literal["bfloat16", "int8", "float32"]
-CodesPlace = Literal["auto", "host", "device"]
-
-
-class Execution(Frozen):
-    """How the work is done; none of it changes what is computed beyond rounding.
-
-    Attributes:
-        codes: where the codes of method `scan` are kept and scanned: on the host with the rows, or on the model's
-            device, which then tells the host whom to attend; "auto" takes the device.
-    """
-
-    batch_size: int = Field(default=1, ge=1)
-    threads: int = Field(default=1, ge=1)
-    isa: str = "auto"
-    pinning: Literal["none", "cores"] = "none"
-    wait_policy: Literal["park", "spin"] = "park"
-    micro_batches: Literal[1, 2] = 1
-    store_format: StoreFormat = "bfloat16"
-    codes: CodesPlace = "auto"
-
 
 SAMPLING = ("build_tables", "direct_probes")
 SEPARATE, FUSED = ("retrieve", "sparse_attend"), "retrieve_attend"
@@ -106,7 +84,7 @@ class DecodeConfig(Frozen):
     method: str = "dense"
     parameters: MethodParameters = DenseParameters()
     execution: Execution = Execution()
-    implementations: dict[str, str] = Field(default_factory=dict)
+    implementations: dict[Name, Name] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -146,7 +124,7 @@ class DecodeConfig(Frozen):
         ops = self._apart
         there = [op for op in ops if self.implementations.get(op, "auto").startswith("gpu_")]
         named = " and ".join(f"{op}={self.implementations.get(op, 'auto')}" for op in ops)
-        if len(there) == 1 and there != ["scan_sample"]:
+        if len(there) == 1 and there != ["scan_sample"] and not self.linked:
             raise ValueError(f"implementations: expected both of {' and '.join(ops)} on a GPU, got {named}")
         if there and getattr(self.parameters, "probing", Probing()).kind == "directed":
             raise ValueError(f"implementations: expected the CPU's for directed probing, got {named}")
@@ -164,10 +142,30 @@ class DecodeConfig(Frozen):
             raise ValueError(f"codes: expected auto or {place} with scan_sample={named}, got {found}")
         return self
 
+    @model_validator(mode="after")
+    def _one_gatherer(self) -> DecodeConfig:
+        if not self.linked:
+            return self
+        if not self.scans:
+            raise ValueError(f"gather: expected auto, as {self.method} samples no rows by a scan, got link")
+        if self.selects:
+            raise ValueError("gather: expected auto with epsilon, which compares all keys, got link")
+        if self.execution.codes == "host":
+            raise ValueError("gather: expected auto with codes of the host, got link")
+        for op in self._apart:
+            if self.implementations.get(op, "auto").startswith("cpu_"):
+                raise ValueError(f"gather: expected auto with {op}={self.implementations[op]}, got link")
+        return self
+
     @property
     def resident(self) -> bool:
-        """Whether what is sampled lies on the model's own GPU, and is retrieved and attended there."""
-        return all(self.implementations.get(op, "auto").startswith("gpu_") for op in self._apart)
+        """Whether what is sampled is found and attended on the model's own device, where all but linked rows are."""
+        return self.linked or all(self.implementations.get(op, "auto").startswith("gpu_") for op in self._apart)
+
+    @property
+    def linked(self) -> bool:
+        """Whether the device reads sampled rows over the link."""
+        return self.execution.gather == "link"
 
     @property
     def scans(self) -> bool:

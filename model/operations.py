@@ -31,6 +31,7 @@ class Operations:
         names: the implementation that was taken for each operation.
         home: where stores and tables are: the host, or the model's own device where the config has them reside there.
         team: `home`, and `threads` and `pinning` of the CPU's side, for memory that its threads will read.
+        rows_team: the same for the rows of stores, which a device may read over the link.
         codes_team: the same for the codes of a scan, which may be with the model where stores are not.
         scans_beside: whether they are, and the device asks the host for what it has drawn.
         courier: brings what the operations of the device have made home.
@@ -67,6 +68,7 @@ class Operations:
         self.home = torch.device(device if config.resident else "cpu")
         how = config.execution
         self.team: dict[str, Any] = {"threads": how.threads, "pinning": how.pinning, "device": self.home}
+        self.rows_team = self.team | {"linked": config.linked}
         self.scans_beside = config.scans_beside(device)
         self.codes_team = self.team | ({"device": torch.device(device)} if self.scans_beside else {})
         places = {HOST_OPS: "cpu", STORE_OPS: self.home.type, DEVICE_OPS: device, BLOCK_OPS: device}

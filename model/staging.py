@@ -1,9 +1,8 @@
-"""What crosses the link between host and device, and how the host learns that it has arrived."""
+"""What is copied over the link between host and device, and how the host learns that it has arrived."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -12,32 +11,6 @@ from typing import Any
 import torch
 
 PIECE_BYTES = 32 << 20
-
-
-def shared(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Memory of the host that the device reads and writes over the link: as the device sees it, and as the host.
-
-    Contents are undefined; on the CPU both are one tensor. It is for what is small and touched once, of which a copy
-    would take longer: nothing is cached. Nothing guards it: who reads must know that the writer is done.
-    """
-    if device.type == "cpu":
-        both = torch.empty(shape, dtype=dtype)
-        return both, both
-    here = torch.empty(math.prod(shape) * dtype.itemsize, dtype=torch.uint8, pin_memory=True)
-    there = torch.as_tensor(_SeenByDevice(here), device=device)
-    assert there.data_ptr() == here.data_ptr()
-    there, here = (block.view(dtype).view(shape) for block in (there, here))
-    return there, here
-
-
-class _SeenByDevice:
-    """Pinned bytes as torch takes them for a device's, which has them at the same address."""
-
-    def __init__(self, here: torch.Tensor) -> None:
-        self.__cuda_array_interface__ = {
-            "shape": tuple(here.shape), "typestr": "|u1", "data": (here.data_ptr(), False), "version": 2,
-        }  # fmt: skip
-        self._here = here  # lives as long
 
 
 class Arrival:

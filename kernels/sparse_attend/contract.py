@@ -36,7 +36,8 @@ def arguments(case: Case) -> Arguments:
             keys[:, 0] = 0.0
             keys[:, 1] = center[request] if center is not None else 0.0
             keys[:, 2] = q[request, 0] * 3
-        stores.append(Store.allocate(Hkv, n + 3, d, dtype).appended(keys, values))
+        linked = bool(s.get("linked"))  # takes effect on a device
+        stores.append(Store.allocate(Hkv, n + 3, d, dtype, linked=linked).appended(keys, values))
     lists = Hkv if s.get("per_group") else H
     ids = torch.full((B * lists, capacity), -1, dtype=torch.int32)
     count = torch.zeros(B * lists, dtype=torch.int32)
@@ -221,5 +222,9 @@ CONTRACT = OpContract(
         _per_group("per_group_of_7", 21, H=7, Hkv=1, d=96, keys=[900], query_scale=100.0),
         _per_group("per_group_of_8", 22, B=3, H=16, Hkv=2, d=128, keys=[31, 1, 260], dtype="bfloat16", ragged=True),
         _per_group("per_group_of_1", 23, B=2, H=2, Hkv=2, keys=[40, 9]),
+        _per_group("linked", 24, B=2, H=8, Hkv=2, d=128, keys=[700, 33], dtype="bfloat16", linked=True),
+        _per_group("linked_int8", 25, B=2, H=6, Hkv=2, keys=[0, 300], ragged=True, linked=True, **INT8),
+        _per_group("linked_heads", 26, B=2, H=6, Hkv=2, d=80, keys=[77, 5], ragged=True, linked=True, per_group=False),
+        Case("linked_law", {"B": 1, "H": 4, "Hkv": 2, "d": 64, "keys": [90], "linked": True}, 27),
     ),
 )

@@ -12,6 +12,7 @@ import triton.language as tl
 
 from truffle.kernels.collision import TABLE_CELLS, CollisionLaw, InclusionLaw
 from truffle.kernels.contract import Needs
+from truffle.kernels.gathering import gathered
 from truffle.kernels.merge_states.gpu_triton import merge_states
 from truffle.kernels.registry import implements
 from truffle.kernels.store import Store
@@ -45,12 +46,14 @@ def sparse_attend(
     tables = None if law is None else _tables(law, q.device)
     with torch.cuda.device_of(q):
         for b, store in enumerate(stores):
-            rows, eight_bits = store.rows, store.rows.dtype == torch.int8
+            packed = store.linked and law is None
+            rows = gathered(store, ids, count, b, B) if packed else store.rows
+            eight_bits = rows.dtype == torch.int8
             attend_sample[(H, parts)](
                 q, rows, rows.view(torch.float32) if eight_bits else None, ids, count, center, tables, log_weight,
                 outs, lses, b, B, store.length, rows.shape[1], rows.shape[2], capacity, scale,
                 GROUP=H // rows.shape[0], SHARING=B * H // len(ids), EACH=tables is not None and len(tables) > 1,
-                **options,
+                PACKED=packed, **options,
             )  # fmt: skip
     if parts > 1:
         merge_states(outs, lses, out, lse)
@@ -112,6 +115,7 @@ def attend_sample(
     GROUP: tl.constexpr,
     SHARING: tl.constexpr,  # heads a list: each reads its rows for itself, at about the same time
     EACH: tl.constexpr,  # whether every row has a table of its own
+    PACKED: tl.constexpr,  # whether rows are those of the sample alone, a list's each, in the order of its ids
     D: tl.constexpr,
     WIDE: tl.constexpr,
     CELLS: tl.constexpr,
@@ -137,7 +141,7 @@ def attend_sample(
         o_id = first + tl.arange(0, TOKENS)
         b_id = tl.load(p_ids + o_list * capacity + o_id, mask=o_id < count, other=-1)
         m_id = (b_id >= 0) & (b_id < length)
-        o_row = (g.to(tl.int64) * room + b_id) * width
+        o_row = (g.to(tl.int64) * room + (o_id if PACKED else b_id)) * width
         m_row = m_id[:, None] & m_d
         b_key = tl.load(p_rows + o_row[:, None] + o_d, mask=m_row, other=0.0).to(tl.float32)
         b_value = tl.load(p_rows + o_row[:, None] + D + o_d, mask=m_row, other=0.0).to(tl.float32)

@@ -7,9 +7,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from truffle.kernels.linked import shared
 from truffle.model.cache import ExactCache
 from truffle.model.operations import Operations
-from truffle.model.staging import Arrival, shared
+from truffle.model.staging import Arrival
 
 
 class Answering(Protocol):

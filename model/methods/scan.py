@@ -17,6 +17,7 @@ from truffle.model.methods.expected import Expected
 from truffle.model.methods.selector import Cached, Selection
 from truffle.model.operations import Operations
 from truffle.model.scan_parameters import ScanParameters
+from truffle.model.torch_threads import torch_threads
 
 
 class ScanSelector:
@@ -100,12 +101,17 @@ class ScanSelector:
 
     def ask(self, q: torch.Tensor, question: torch.Tensor) -> None:
         """The query, rotated as the keys are."""
-        question.copy_(self.turned(q, torch.empty(q.shape, device=q.device)))
+        self.turned(q, question)
 
     def turned(self, q: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-        """q rotated, to memory of its device: a request at a time, so that none is rounded by what is beside it."""
+        """q rotated, to memory of its device: a request at a time, so that none is rounded by what is beside it.
+
+        On the CPU each has one thread at most: a second, which has to be woken, would not be there before the product
+        is made, and on a busy machine torch waits milliseconds for it.
+        """
         turn = self._turn(q.device)
-        return torch.bmm(q.float(), turn.expand(len(q), *turn.shape), out=out)
+        with torch_threads(min(len(q), torch.get_num_threads())):
+            return torch.bmm(q.float(), turn.expand(len(q), *turn.shape), out=out)
 
     def choose(
         self, question: torch.Tensor, requests: range, count: torch.Tensor, capacity: int, cached: Cached
@@ -119,11 +125,12 @@ class ScanSelector:
         )
         step = torch.zeros(b, dtype=torch.int32, device=home)
         scan = self.scan(question, requests, step, found)
+        of_heads, of_lists = count.view(b, lists // b, -1), found.count.view(b, -1, 1)
 
         def find() -> None:
             step.copy_(cached())
             scan()
-            count.view(b, lists // b, -1).copy_(found.count.view(b, -1, 1))
+            of_heads.copy_(of_lists)
 
         return find, found
 

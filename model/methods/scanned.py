@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from truffle.kernels.linked import shared
 from truffle.model.cache import ExactCache
 from truffle.model.methods.exchange import Exchange
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.methods.scan import ScanSelector
 from truffle.model.methods.selector import Selection, distinct_of
 from truffle.model.operations import Operations
-from truffle.model.staging import shared
 
 
 class ScannedExchange(Exchange):

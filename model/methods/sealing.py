@@ -63,7 +63,7 @@ class SealingLayer(ABC):
             n = key.shape[1]
             middle = max(0, n - self._sink - self._window)
             sealed = middle if middle >= self._seal_tokens else 0
-            self.stores.append(Store.allocate(heads, 0, d, self._store_dtype, **self._ops.team))
+            self.stores.append(Store.allocate(heads, 0, d, self._store_dtype, **self._ops.rows_team))
             if sealed:
                 end = self._sink + sealed
                 self._seal(request, key[:, self._sink : end], value[:, self._sink : end], later)
@@ -90,7 +90,7 @@ class SealingLayer(ABC):
 
     def _append(self, request: int, made: Store) -> None:
         held = self.stores[request]
-        longer = held.longer(made.length, **self._ops.team)
+        longer = held.longer(made.length, **self._ops.rows_team)
         self._ops.courier.carry(made.rows, longer.rows[:, held.length : longer.length])
         self.stores[request] = longer
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from truffle.kernels.linked import shared
 from truffle.model.gate import Gate
 from truffle.model.graphs import CapturedScript, rehearse
-from truffle.model.staging import Arrival, shared
+from truffle.model.staging import Arrival
 
 pytestmark = pytest.mark.gpu
 

@@ -84,13 +84,18 @@ def life(decoder: Decoder):
         (LSH.model_copy(update={"family": "cross_polytope", "coordinates": 2}), THERE, {}),
         (SCAN, SCANNED_THERE, {"micro_batches": 2}),
         (SCAN, CODES_THERE, {}),
+        (SCAN, SCANNED_THERE, {"gather": "link", "micro_batches": 2}),
+        (SCAN.model_copy(update={"per": "head"}), SCANNED_THERE, {"gather": "link", "store_format": "int8"}),
     ],
-    ids=["one lane", "two lanes of int8", "ball", "cross-polytope", "scan", "scan for rows on the host"],
+    ids=[
+        *("one lane", "two lanes of int8", "ball", "cross-polytope", "scan", "scan for rows on the host"),
+        *("scan, rows over the link", "scan by head, rows of int8 over the link"),
+    ],
 )
 def test_here_the_same_keys_and_logits_as_on_the_host(parameters, implementations, execution):
     weights = random_weights(TINY, seed=3)
     there = Decoder(TINY, weights, config(parameters, implementations, **execution))
-    host = Decoder(TINY, weights, config(parameters, {}, **execution))
+    host = Decoder(TINY, weights, config(parameters, {}, **execution | {"gather": "auto"}))
     assert [type(cache) for cache in there.caches[1:]] == [
         ScannedLayer if implementations is CODES_THERE else ResidentLayer
     ]
@@ -179,7 +184,7 @@ def test_a_step_neither_copies_between_devices_nor_asks_for_a_number(monkeypatch
     pytest.importorskip("triton")
     named = dict.fromkeys(DEVICE_OPS, "gpu_triton") | {"build_tables": "reference"}
     ops = Operations(config(implementations=THERE | named), "cuda")
-    ops.home = ops.team["device"] = torch.device("meta")
+    ops.home = ops.team["device"] = ops.rows_team["device"] = torch.device("meta")
     ops.courier.carry = lambda source, target: target.copy_(source)
     called = []
     for op in ops.names:

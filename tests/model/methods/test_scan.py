@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from tests.model.methods.views import SIGMAS, D, deviations_off, exact, generator, made_view
 from tests.model.test_generate import decoder, prompts
+from tests.model.tiny import SHAPE
+from truffle.bench.vram import static_bytes
 from truffle.kernels.codes import unpacked
 from truffle.kernels.registry import Unusable
 from truffle.model.config import DecodeConfig, Execution, ScanParameters, one_line
@@ -281,6 +283,39 @@ def test_a_scan_on_a_gpu_attends_there():
     if not torch.cuda.is_available():
         with pytest.raises(Unusable, match="gpu_triton is not usable"):
             Operations(config, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"method": "lsh"}, "gather: expected auto, as lsh samples no rows by a scan, got link"),
+        ({"method": "dense"}, "gather: expected auto, as dense samples no rows by a scan, got link"),
+        ({"method": "scan", "execution": {"codes": "host"}}, "gather: expected auto with codes of the host, got link"),
+        (
+            {"method": "scan", "implementations": {"sparse_attend": "cpu_native"}},
+            "gather: expected auto with sparse_attend=cpu_native, got link",
+        ),
+        (
+            {"method": "scan", "parameters": {"epsilon": 0.1, "delta": 0.1}},
+            "gather: expected auto with epsilon, which compares all keys, got link",
+        ),
+    ],
+)
+def test_only_the_device_of_a_scan_gathers_over_the_link(config, line):
+    config = config | {"execution": config.get("execution", {}) | {"gather": "link"}}
+    with pytest.raises(ValidationError) as caught:
+        DecodeConfig.model_validate(config)
+    assert one_line(caught.value) == line
+
+
+def test_rows_read_over_the_link_take_no_memory_of_the_device():
+    linked = DecodeConfig(parameters=ScanParameters(), execution=Execution(gather="link"))
+    apart = DecodeConfig(parameters=ScanParameters())
+    both = {"scan_sample": "gpu_triton", "sparse_attend": "gpu_triton"}
+    resident = DecodeConfig(parameters=ScanParameters(), implementations=both)
+    assert linked.resident
+    sizes = [static_bytes(SHAPE, config, 4096) for config in (linked, apart, resident)]
+    assert sizes[0] <= sizes[1] < sizes[2]
 
 
 def test_tables_do_without_the_operations_of_the_scan():

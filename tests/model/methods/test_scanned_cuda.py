@@ -65,6 +65,20 @@ def test_the_device_draws_what_the_host_draws():
         torch.testing.assert_close(got, want, atol=2.0, rtol=0.02)
 
 
+@pytest.mark.parametrize(("batch", "micro_batches"), [(1, 1), (4, 2)])
+@pytest.mark.parametrize("per", ["group", "head"])
+@pytest.mark.parametrize("store_format", ["bfloat16", "int8"])
+def test_rows_over_the_link_are_the_hosts(store_format, per, batch, micro_batches):
+    """Through seals that move them; relative RMS of all logits, every key drawn."""
+    p, how = ALL.model_copy(update={"per": per}), {"store_format": store_format, "micro_batches": micro_batches}
+    linked, apart = decoder_of(p, gather="link", **how), decoder_of(p, **how)
+    got, want = (torch.cat([part.flatten() for part in decode_life(one, batch, 20)]) for one in (linked, apart))
+    assert (got - want).norm() / want.norm() < 5e-3
+    rows = linked.caches[1].stores[0].rows
+    assert rows.is_cuda
+    assert all(store.linked for store in linked.caches[1].stores)
+
+
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_a_capture_holds_through_seals(micro_batches):
     decoder = decoder_of(SAMPLE, torch.bfloat16, micro_batches=micro_batches)
