@@ -40,7 +40,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     """Time decode steps and print one record."""
     import torch
 
-    from truffle.bench import decode, workloads
+    from truffle.bench import workloads
     from truffle.bench.accuracy import require_positions
     from truffle.bench.records import write_records
     from truffle.kernels.checks import expect

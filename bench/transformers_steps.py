@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 from transformers.generation.streamers import BaseStreamer
 
 from truffle.bench import text
@@ -59,10 +59,10 @@ def time_transformers(model: LoadedModel, config: DecodeConfig, context: int, st
     }
 
 
-def _in_transformers(model: LoadedModel) -> PreTrainedModel:
+def _in_transformers(model: LoadedModel) -> Any:
     """The same model as transformers reads it."""
     weights = model.weights
-    hf_model = AutoModelForCausalLM.from_pretrained(
+    hf_model: Any = AutoModelForCausalLM.from_pretrained(
         model.folder, attn_implementation=NAME, dtype=weights.dtype, local_files_only=True
     )
     hf_model.generation_config.eos_token_id = None  # all steps are timed

@@ -19,11 +19,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, GenerationM
 
 from truffle.model.hf_attention import attend, new_tokens
 from truffle.model.hf_cache import TruffleCache
-from truffle.model.hf_generate import with_default_cache
+from truffle.model.hf_generate import PREPARE, with_default_cache
 from truffle.model.hf_settings import NAME
 
 __all__ = ["NAME", "TruffleCache"]
 
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, new_tokens)
-GenerationMixin._prepare_cache_for_generation = with_default_cache(GenerationMixin._prepare_cache_for_generation)
+setattr(GenerationMixin, PREPARE, with_default_cache(getattr(GenerationMixin, PREPARE)))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from transformers.masking_utils import causal_mask_function
 
 from truffle.kernels.checks import ArgumentError, expect
-from truffle.model.hf_layers import TruffleLayer
+from truffle.model.hf_layers import LAYER, TruffleLayer
 
 # What some models pass to attention that changes it.
 _CHANGES = ("softcap", "s_aux", "sinks", "position_bias", "sliding_window", "cache")
@@ -89,7 +89,7 @@ def attend(
     """
     if not isinstance(attention_mask, NewTokens):
         _refuse_mask(module, attention_mask)
-    layer: TruffleLayer | None = getattr(key, "truffle_layer", None)
+    layer: TruffleLayer | None = getattr(key, LAYER, None)
     tokens, own = attention_mask, layer is not None or attention_mask.before == 0
     expect(own and key.shape[2] == query.shape[2], "past_key_values", "a TruffleCache, or none", "another cache")
     if tokens.before == 0:

@@ -36,7 +36,7 @@ class TruffleCache(Cache):
             TunedFileError: the tuned file cannot be read.
         """
         shape = shape_of(config)
-        self._maker = Maker(shape, settings_of(config, decode, tuned))
+        self._maker = Maker(shape, settings_of(config, shape, decode, tuned))
         super().__init__(layers=[TruffleLayer(self._maker, index) for index in range(shape.layers)])
 
     @property

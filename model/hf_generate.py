@@ -10,11 +10,11 @@ from truffle.kernels.checks import expect
 from truffle.model.hf_cache import TruffleCache
 from truffle.model.hf_settings import NAME
 
-CACHE = "past_key_values"
+CACHE, PREPARE = "past_key_values", "_prepare_cache_for_generation"
 
 
 def with_default_cache(prepare: Callable[..., Any]) -> Callable[..., Any]:
-    """GenerationMixin's `_prepare_cache_for_generation`, which knows caches by name from a closed list: models with our
+    """GenerationMixin's PREPARE, which knows caches by name from a closed list: models with our
     attention get a TruffleCache where none was passed, and are refused what it cannot do before any work is done."""
 
     @functools.wraps(prepare)

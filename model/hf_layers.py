@@ -10,11 +10,13 @@ from transformers.cache_utils import CacheLayerMixin
 
 from truffle.kernels.checks import ArgumentError, expect
 from truffle.kernels.waiting import set_wait_policy
-from truffle.model.config import ModelShape
-from truffle.model.hf_settings import Settings, usable_here
+from truffle.model.config import DecodeConfig, ModelShape
 from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
 from truffle.model.operations import Operations
+
+
+LAYER = "truffle_layer"  # of keys on their way from the cache to attention
 
 
 class Maker:
@@ -25,8 +27,8 @@ class Maker:
         caches: one a layer, none before the first keys have come.
     """
 
-    def __init__(self, shape: ModelShape, settings: Settings) -> None:
-        self.shape, self.config, self._settings = shape, settings.config, settings
+    def __init__(self, shape: ModelShape, config: DecodeConfig) -> None:
+        self.shape, self.config = shape, config
         self.caches: list[LayerCache] = []
         self._device: torch.device | None = None
 
@@ -42,7 +44,6 @@ class Maker:
         return self.caches[index]
 
     def _make(self, device: torch.device) -> None:
-        self.config = usable_here(self._settings, device.type)
         set_wait_policy(self.config.execution.wait_policy)  # the process's, as in Decoder
         self.caches = layer_caches(self.shape, self.config, Operations(self.config, device.type))
         self._device = device
@@ -64,7 +65,7 @@ class TruffleLayer(CacheLayerMixin):
         self._maker, self._index = maker, index
         self.reset()
 
-    def lazy_initialization(self, *states: torch.Tensor) -> None:
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: Any = None) -> None:
         """Nothing: the first prompt does it."""
 
     def update(
@@ -74,7 +75,7 @@ class TruffleLayer(CacheLayerMixin):
         if key_states.shape != value_states.shape:
             _refuse_sizes(key_states, value_states)
         self.seen += key_states.shape[2]
-        key_states.truffle_layer = self
+        setattr(key_states, LAYER, self)
         return key_states, value_states
 
     def read(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 
-from truffle.kernels import isa, registry
+from truffle.kernels import hardware
 from truffle.kernels.checks import ArgumentError, expect
 from truffle.model import tuned as tuned_files
 from truffle.model.config import DecodeConfig, LshParameters, ModelShape, one_line
-from truffle.model.operations import Operations
+from truffle.model.runnable import runnable
+from truffle.model.stale import stale
 
 NAME = "truffle"
-PAPER_DEFAULT = DecodeConfig(parameters=LshParameters())
 
 
 def shape_of(config: Any) -> ModelShape:
@@ -54,20 +54,13 @@ def _expect_full_attention(text: Any) -> None:
         expect(found is None, text.model_type, f"full attention in every layer ({name} None)", f"{name} {found}")
 
 
-class Settings(NamedTuple):
-    """What to decode with.
+def settings_of(
+    config: Any, shape: ModelShape, decode: DecodeConfig | Mapping[str, Any] | None, tuned: str | Path | None
+) -> DecodeConfig:
+    """`decode`, or the file `tuned`, or else the entry `truffle` of a transformers config, or the paper's default.
 
-    Attributes:
-        source: where it was written down, maybe on another machine: of that, only what can run here is taken. None
-            where the caller asks for all of it.
-    """
-
-    config: DecodeConfig
-    source: str | None = None
-
-
-def settings_of(config: Any, decode: DecodeConfig | Mapping[str, Any] | None, tuned: str | Path | None) -> Settings:
-    """`decode` or the file `tuned`, or else the entry `truffle` of a transformers config, or the paper's default.
+    Of what was written down, maybe for another machine, only what can run here is taken, with a warning. A tuned file
+    that is named here is taken for every context; `tuned.resolve` finds the nearest.
 
     Raises:
         ArgumentError: a setting that there is not or that is out of range, by name.
@@ -75,11 +68,12 @@ def settings_of(config: Any, decode: DecodeConfig | Mapping[str, Any] | None, tu
     """
     expect(decode is None or tuned is None, "tuned", "None beside decode", tuned)
     if tuned is not None:
-        return Settings(tuned_files.load(Path(tuned)).config, str(tuned))
+        file = tuned_files.load(Path(tuned))
+        return _warned(str(tuned), file.config, stale(file, shape, hardware.detect()))
     if decode is not None:
-        return Settings(_checked(decode))
+        return _checked(decode)
     entry = getattr(config, NAME, None)
-    return Settings(_checked(entry), f"{NAME} in config.json") if entry is not None else Settings(PAPER_DEFAULT)
+    return DecodeConfig(parameters=LshParameters()) if entry is None else _warned(f"{NAME} in config.json", entry)
 
 
 def _checked(given: Any) -> DecodeConfig:
@@ -89,17 +83,8 @@ def _checked(given: Any) -> DecodeConfig:
         raise ArgumentError(one_line(error)) from error
 
 
-def usable_here(settings: Settings, device: str) -> DecodeConfig:
-    """A config as `device` and this machine can run it: where they lack an implementation or the ISA that it names, all
-    are chosen anew, with a warning."""
-    config, source = settings
-    if source is None:
-        return config
-    try:
-        isa.resolve(config.execution.isa)
-        Operations(config, device)
-    except (registry.Unusable, ValueError, KeyError) as error:
-        warnings.warn(f"{source} is for another machine, implementations are chosen anew here: {error}", stacklevel=2)
-        execution = config.execution.model_copy(update={"isa": "auto"})
-        return config.model_copy(update={"implementations": {}, "execution": execution})
+def _warned(source: str, given: Any, differing: tuple[str, ...] = ()) -> DecodeConfig:
+    config, changed = runnable(_checked(given), hardware.detect())
+    for message in (*differing, *changed):
+        warnings.warn(f"{source}: {message}", stacklevel=4)
     return config

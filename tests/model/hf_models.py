@@ -9,11 +9,11 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from tests.model.tuned_files import made
 from truffle.model import tuned
 from truffle.model.config import DecodeConfig, Execution, MethodParameters, ScanParameters
 from truffle.model.hf import TruffleCache
 from truffle.model.parameters import LshParameters
-from truffle.model.shapes import SHAPES
 
 VOCABULARY = 101
 SIZES = {
@@ -70,17 +70,7 @@ def generated(model: PreTrainedModel, ids: torch.Tensor, count: int = 64, **kwar
 
 
 def tuned_file(folder: Path, config: DecodeConfig) -> Path:
-    """A tuned file with a config, made for a card."""
+    """A tuned file with a config, made for an RTX 4090 and Llama 3.1 8B."""
     path = folder / "tuned.json"
-    made = tuned.TunedConfig(
-        created="2026-01-01T00:00:00+00:00",
-        generator=tuned.Generator(name="truffle", version="0.1.0"),
-        hardware=tuned.Hardware(profile="rtx-4090", gpu={"name": "x"}, cpu={"model": "y"}, link=None, kind="estimated"),
-        model=tuned.Model(id="llama-3.1-8b", architecture="llama", shape=SHAPES["llama-3.1-8b"]),
-        workload=tuned.Workload(context=4096, new_tokens=128),
-        config=config,
-        evidence=tuned.Evidence(accuracy={}, throughput={}, baselines={}),
-        study=tuned.Study(trials=1, failed=0, seconds=1.0, stop_reason="trials", complete=True),
-    )
-    tuned.save(made, path)
+    tuned.save(made(config=config), path)
     return path

@@ -32,23 +32,24 @@ def test_without_settings_it_is_the_papers_default():
     assert result.past_key_values.decode_config.parameters == LshParameters()
 
 
-def test_a_tuned_file_says_how_to_decode(tmp_path: Path):
+def test_a_tuned_file_for_another_card_says_how_to_decode_with_a_warning_that_names_both(tmp_path: Path):
     config = DecodeConfig(parameters=LshParameters(K=4, L=20, sink=2, window=8, seal_tokens=16))
     model = tiny()
-    cache = TruffleCache(model.config, tuned=tuned_file(tmp_path, config))
+    with pytest.warns(UserWarning, match=r"tuned.json: other card: tuned for NVIDIA GeForce RTX 4090.*, here is "):
+        cache = TruffleCache(model.config, tuned=tuned_file(tmp_path, config))
     generated(model, prompts(1, 80), 4, past_key_values=cache)
     assert cache.decode_config == config
 
 
-@pytest.mark.parametrize("lacking", [{"implementations": {"hash_codes": "gpu_triton"}}, {"execution": {"isa": "sve"}}])
+@pytest.mark.parametrize("lacking", [{"implementations": {"hash_codes": "other"}}, {"execution": {"isa": "sve"}}])
 @pytest.mark.parametrize("source", ["tuned.json", "truffle in config.json"])
-def test_what_was_written_down_elsewhere_and_this_machine_lacks_is_chosen_anew(tmp_path, lacking, source):
+def test_what_was_written_down_elsewhere_and_this_machine_lacks_is_left_to_auto(tmp_path, lacking, source):
     model, config = tiny(), {"method": "lsh", **lacking}
     path = tuned_file(tmp_path, DecodeConfig.model_validate(config)) if source == "tuned.json" else None
     model.config.truffle = config
-    cache = TruffleCache(model.config, tuned=path)
-    with pytest.warns(UserWarning, match=rf"{source} is for another machine.*(hash_codes|isa)"):
-        generated(model, prompts(1, 80), 4, past_key_values=cache)
+    with pytest.warns(UserWarning, match=rf"{source}: .*auto instead of (other|sve)"):
+        cache = TruffleCache(model.config, tuned=path)
+    generated(model, prompts(1, 80), 4, past_key_values=cache)
     assert cache.decode_config == DecodeConfig(parameters=LshParameters())
 
 
