@@ -15,7 +15,6 @@ from truffle.model.methods.base import LayerCache
 from truffle.model.methods.layers import layer_caches
 from truffle.model.operations import Operations
 
-
 LAYER = "truffle_layer"  # of keys on their way from the cache to attention
 
 
