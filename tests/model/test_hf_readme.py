@@ -21,7 +21,10 @@ def save_tokenizer(folder: Path) -> None:
     words = {"[pad]": 0, "[unk]": 1} | {chr(32 + at): 2 + at for at in range(VOCABULARY - 2)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[unk]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[pad]", unk_token="[unk]").save_pretrained(folder)
+    names = ["input_ids", "attention_mask"]
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[pad]", unk_token="[unk]", model_input_names=names
+    ).save_pretrained(folder)
 
 
 def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
