@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   ?= .venv
 GPU    ?= auto
+BASE   ?= origin/main
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install tune test test-slow test-sanitize test-gpu bench lint
+.PHONY: install tune test test-slow test-sanitize test-gpu bench gate gate-gpu gate-selftest lint
 
 install: $(READY)
 
@@ -46,7 +47,21 @@ test-gpu:
 	$(PYTHON) -m pytest tests/kernels/test_conformance.py
 
 bench: install
-	$(BIN)/python -m pytest bench --benchmark-only
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5
+
+# Whether the files as they are are slower, less accurate or hungrier than BASE: 0 no, 1 yes, 3 too much noise to tell.
+# Both are built anew, in throw-away worktrees. Needs cmake and a C++20 compiler.
+GATE = -m truffle.bench gate --base $(BASE) --json build/gate.json --markdown build/gate.md $(ARGS)
+
+gate: install
+	$(BIN)/python $(GATE)
+
+# In the current interpreter, as `make test-gpu` leaves it.
+gate-gpu:
+	$(PYTHON) $(GATE)
+
+gate-selftest: install
+	$(BIN)/python -m tests.bench.regression.selftest
 
 lint: install
 	$(BIN)/ruff check .

@@ -78,11 +78,11 @@ def _split(workload: Workload, target: Target, batch: int) -> tuple[int, int, in
 def _gpu_step(workload: Workload, target: Target, batch: int, kv_bytes: int) -> StepTime:
     gpu, shape = target.gpu, workload.shape
     assert gpu is not None
-    launches = shape.layers * cost_model.LAUNCHES_PER_LAYER * gpu.launch_latency_s.value
+    kernels = shape.layers * cost_model.attend_seconds(shape, batch, 0, gpu)
     return StepTime(
         weights=cost_model.weights_seconds(shape, batch, gpu),
-        gpu_attend=kv_bytes / cost_model.gpu_bandwidth(gpu),
-        launch=launches,
+        gpu_attend=kernels + kv_bytes / cost_model.gpu_bandwidth(gpu),
+        launch=cost_model.block_latency(shape, gpu),
     )
 
 

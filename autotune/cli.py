@@ -1,4 +1,4 @@
-"""python -m autotune: tune for a card, list the cards, explain or export a tuned file, calibrate a host."""
+"""python -m autotune: tune for a card, list the cards, explain or export a tuned file, calibrate, test estimates."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from truffle.autotune import stack
+from truffle.autotune.backtest_options import add_backtest_arguments, add_estimate_arguments
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "profiles", "show", "export", "calibrate")
+COMMANDS = ("tune", "profiles", "show", "export", "calibrate", "backtest", "estimate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,9 +46,15 @@ def build_parser() -> argparse.ArgumentParser:
     export = subparsers.add_parser("export", help="write a tuned file down as another program takes it")
     export.add_argument("file", type=Path, help="tuned.json")
     export.add_argument("--to", required=True, choices=stack.names(), help="that program")
-    calibrate = subparsers.add_parser("calibrate", help="measure this host, for --host on another machine")
-    calibrate.add_argument("file", type=Path, help="where to write the calibration")
-    calibrate.add_argument("--seconds", type=float, default=12.0, help="(%(default)s)")
+    calibrate = subparsers.add_parser("calibrate", help="measure this host's memory, kernels and card, for estimates")
+    calibrate.add_argument("file", type=Path, nargs="?", help="where to write it (default: the user's cache folder)")
+    calibrate.add_argument(
+        "--seconds", type=float, default=12.0, help="of memory, and as many of kernels (%(default)s)"
+    )
+    backtest = subparsers.add_parser("backtest", help="compare predicted with measured decode steps")
+    add_backtest_arguments(backtest)
+    estimate = subparsers.add_parser("estimate", help="steps of a workload on every card, estimated")
+    add_estimate_arguments(estimate)
     return parser
 
 

@@ -92,13 +92,29 @@ def _figure(figure: tuned.Figure) -> str:
 
 def calibrate(arguments: argparse.Namespace) -> int:
     """Measure this host and write the file that --host takes."""
-    from truffle.bench import bandwidth
+    from truffle.bench import bandwidth, host_file
 
     expect(0 < arguments.seconds < 3600, "seconds", "more than 0 and less than 3600", arguments.seconds)
-    print(f"measuring this host for about {arguments.seconds:g} s", file=sys.stderr)
-    calibration = bandwidth.calibrate(seconds=arguments.seconds)
-    calibration.save(arguments.file)
+    print(f"measuring this host for about {2.25 * arguments.seconds:g} s, and what making keys takes", file=sys.stderr)
+    calibration = bandwidth.calibrate(seconds=arguments.seconds, with_kernels=True)
+    path = arguments.file or host_file.default_path()
+    calibration.save(path)
     for rates in calibration.rates:
         read, gather = rates.read_bytes_per_s.p50 / 1e9, rates.gather_512_bytes_per_s.p50 / 1e9
         print(f"{rates.threads} threads: read {read:.1f} GB/s, gather of 512-byte rows {gather:.1f} GB/s")
+    print(f"{host_file.described(calibration.cpu)}: {len(calibration.kernels)} times of kernels; written to {path}")
     return 0
+
+
+def backtest(arguments: argparse.Namespace) -> int:
+    """Compare predicted with measured steps."""
+    from truffle.autotune import backtest_command
+
+    return backtest_command.run(arguments)
+
+
+def estimate(arguments: argparse.Namespace) -> int:
+    """Estimate steps on every card."""
+    from truffle.autotune import estimates
+
+    return estimates.run(arguments)

@@ -1,17 +1,25 @@
-"""The time of a decode step's parts on a card that is not here, from bytes, operations, launches and transfers."""
+"""The time of a decode step's parts on a card, from bytes, operations, kernels launched and what crosses the link.
+
+Every kernel of a captured layer that is no product has next to nothing to do for a few requests: it takes its latency
+and the time of its bytes, one after the other. Of products only the bytes of the weights count, or their operations.
+Questions and answers cross the link as kernels write and read them, so that no copy is waited for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+from truffle.bench import host_work
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.profiles import GpuProfile
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape, StreamingParameters
+from truffle.kernels.scanning import room_for
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, ScanParameters, StreamingParameters
 
-# Kernels that a layer launches inside a captured graph: norms, projections, RoPE, attention, SwiGLU; and those
-# that sampling adds: hash, pack, wait, merge, and what appends to exact slots.
-LAUNCHES_PER_LAYER, LAUNCHES_PER_SAMPLED_LAYER = 10, 5
+BLOCK_KERNELS = 5  # beside the products: two norms, rotation, a cast, SwiGLU
+ATTEND_KERNELS = 6  # a slot looked up, key and value put there, counted; attention in parts, and their merge
+ASK_KERNELS = 4  # a question made and told; an answer waited for and merged
+SCAN_KERNELS = 9  # a query turned and quantised; estimate, proposal, candidates, two draws; the sample sent
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ def weights_seconds(shape: ModelShape, batch: int, gpu: GpuProfile) -> float:
 
 def _products_seconds(weights: int, batch: int, gpu: GpuProfile) -> float:
     flops = gpu.bf16_flops_per_s.value * gpu.flops_efficiency.value
-    return max(2 * weights / gpu_bandwidth(gpu), 2 * weights * batch / flops)
+    read = gpu.memory_bandwidth_bytes_per_s.value * gpu.product_efficiency.value
+    return max(2 * weights / read, 2 * weights * batch / flops)
 
 
 def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
@@ -76,49 +85,85 @@ def kv_bytes_per_layer(shape: ModelShape, tokens: int) -> int:
     return 2 * tokens * shape.kv_heads * shape.head_dim * 2
 
 
-def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
-    """All of a step but what finds and attends keys outside sink and window, nothing hidden.
+def attend_seconds(shape: ModelShape, batch: int, tokens: float, gpu: GpuProfile) -> float:
+    """A layer's exact attention to so many tokens of each request, and the token that is added."""
+    return batch * kv_bytes_per_layer(shape, 1) * tokens / gpu_bandwidth(gpu) + _latency(ATTEND_KERNELS, gpu)
 
-    Of a reference method, that is all of its layers' attention.
+
+def block_latency(shape: ModelShape, gpu: GpuProfile) -> float:
+    """What all layers' small kernels take, but for attention."""
+    return shape.layers * _latency(BLOCK_KERNELS, gpu)
+
+
+def gpu_side(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
+    """All of a step but what the host does, and what is sampled where stores are on the card; nothing hidden.
+
+    Of a reference method, that is all but its sampled layers' attention.
     """
     kinds, batch, p = layer_kinds(shape, config), config.execution.batch_size, config.parameters
-    slots = kinds.dense * context
+    attended = kinds.dense * attend_seconds(shape, batch, context, gpu)
     if isinstance(p, StreamingParameters):
-        slots += kinds.sparse * min(context, p.sink + p.window)
-    exact = StepTime(
-        weights=weights_seconds(shape, batch, gpu),
-        gpu_attend=batch * kv_bytes_per_layer(shape, slots) / gpu_bandwidth(gpu),
-        launch=shape.layers * LAUNCHES_PER_LAYER * gpu.launch_latency_s.value,
-    )
-    if not isinstance(p, LshParameters):
+        attended += kinds.sparse * attend_seconds(shape, batch, min(context, p.sink + p.window), gpu)
+    weights, launch = weights_seconds(shape, batch, gpu), block_latency(shape, gpu)
+    exact = StepTime(weights=weights, gpu_attend=attended, launch=launch)
+    if not isinstance(p, LshParameters | ScanParameters):
         return exact
-    asked = _asked(shape, p, batch, gpu)
-    return StepTime.added([exact, *[asked] * kinds.sparse])
+    return StepTime.added([exact, *[_asked(shape, config, context, gpu)] * kinds.sparse])
 
 
-def sampled_layer(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> StepTime:
+def sampled_layer(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
     """What `gpu_side` counts for one sampled layer."""
     weights = shape.parameters - shape.model_copy(update={"layers": shape.layers - 1}).parameters
-    own = StepTime(
-        weights=_products_seconds(weights, batch, gpu), launch=LAUNCHES_PER_LAYER * gpu.launch_latency_s.value
-    )
-    return StepTime.added([own, _asked(shape, p, batch, gpu)])
+    products = _products_seconds(weights, config.execution.batch_size, gpu)
+    own = StepTime(weights=products, launch=block_latency(shape, gpu) / shape.layers)
+    return StepTime.added([own, _asked(shape, config, context, gpu)])
 
 
-def _asked(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> StepTime:
-    """What a sampled layer has over a layer that attends to nothing: its exact slots, hashing, and the link."""
-    tokens = p.sink + p.window + p.seal_tokens // 2
+def scan_seconds(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> float:
+    """A layer's codes read once, scores written and read by head, proposals written once and read three times.
+
+    Each request's codes take a kernel of their own; the others serve the batch.
+    """
+    p, batch = config.parameters, config.execution.batch_size
+    assert isinstance(p, ScanParameters)
+    moved = host_work.device_scan_bytes(shape, p, context)
+    attained = gpu.memory_bandwidth_bytes_per_s.value * gpu.scan_efficiency.value
+    return batch * moved / attained + _latency(SCAN_KERNELS + batch - 1, gpu)
+
+
+def _asked(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
+    """What a sampled layer has over a layer that attends to nothing: its exact slots, a question, and the link."""
+    p, batch = config.parameters, config.execution.batch_size
+    assert isinstance(p, LshParameters | ScanParameters)
+    opened = p.sink + p.window + p.seal_tokens / 2
+    planes = 4 * shape.head_dim * p.L * p.K if isinstance(p, LshParameters) else 4 * shape.head_dim**2
     return StepTime(
-        gpu_attend=batch * kv_bytes_per_layer(shape, tokens) / gpu_bandwidth(gpu),
-        launch=LAUNCHES_PER_SAMPLED_LAYER * gpu.launch_latency_s.value,
-        hash=4 * shape.head_dim * p.L * p.K / gpu_bandwidth(gpu),
-        link=_transfer_seconds(shape, p, batch, gpu),
+        gpu_attend=attend_seconds(shape, batch, opened, gpu),
+        launch=_latency(ASK_KERNELS, gpu),
+        hash=planes / gpu_bandwidth(gpu),
+        link=0.0 if config.resident else _transfer_seconds(shape, config, context, gpu),
+        gpu_retrieve=scan_seconds(shape, config, context, gpu) if config.scans_beside("cuda") else 0.0,
     )
 
 
-def _transfer_seconds(shape: ModelShape, p: LshParameters, batch: int, gpu: GpuProfile) -> float:
-    """Queries and codes (margins, where those direct the probes) down, outputs and their lse up: two waits a layer."""
-    rows = batch * shape.heads
-    hashed = 4 * p.K * p.L if p.probing.kind == "directed" else 2 * p.L
-    down, up = rows * (2 * shape.head_dim + hashed), rows * (4 * shape.head_dim + 4)
-    return (down + up) / link_bandwidth(gpu) + 2 * gpu.link_latency_s.value
+def _transfer_seconds(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> float:
+    """Queries and what is asked beside them down, outputs and their lse up."""
+    rows = config.execution.batch_size * shape.heads
+    down, up = rows * 2 * shape.head_dim + _told_bytes(shape, config, context), rows * (4 * shape.head_dim + 4)
+    return (down + up) / link_bandwidth(gpu)
+
+
+def _told_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> float:
+    """Codes, or margins where those direct the probes; a scan's sample, or the turned queries of one on the host."""
+    p, batch = config.parameters, config.execution.batch_size
+    if isinstance(p, LshParameters):
+        return batch * shape.heads * p.L * (4 * p.K if p.probing.kind == "directed" else 2)
+    assert isinstance(p, ScanParameters)
+    if not config.scans_beside("cuda"):
+        return batch * shape.heads * 4 * shape.head_dim
+    lists = shape.heads if p.per == "head" else shape.kv_heads
+    return batch * lists * 8 * room_for(max(p.expected(context)))
+
+
+def _latency(kernels: float, gpu: GpuProfile) -> float:
+    return kernels * gpu.kernel_latency_s.value

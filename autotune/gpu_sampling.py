@@ -17,39 +17,48 @@ from dataclasses import replace
 
 from truffle.autotune import cost_model
 from truffle.autotune.cost_model import StepTime
-from truffle.autotune.memory import stored_row_bytes
-from truffle.bench.calibration import expected_fraction
+from truffle.bench.host_work import attend, attend_lists, retrieve
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.profiles import GpuProfile
 from truffle.kernels.store import SEGMENT_TOKENS
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, LshParameters, ModelShape, ScanParameters
 
 ENTRY_BYTES = 2 + 2 * 4
 LAUNCHES_PER_REQUEST = 1  # attention; retrieval takes one a segment
 LAUNCHES_PER_STEP_AND_LAYER = 3  # counters and counts zeroed, parts of a sample merged
 
 
-def step_time(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> StepTime:
-    """A step under `lsh` that samples on the GPU."""
+def step_time(
+    shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile, deviation: float | None = None
+) -> StepTime:
+    """A step under `lsh` or `scan` that samples on the GPU, which reads rows there or over the link."""
     layers, bandwidth = layer_kinds(shape, config).sparse, cost_model.gpu_bandwidth(gpu)
-    walked, gathered = sampling_bytes(shape, config, context)
     exact = cost_model.gpu_side(shape, config, context, gpu)
-    segments = -(-context // SEGMENT_TOKENS)
-    launches = config.execution.batch_size * (segments + LAUNCHES_PER_REQUEST) + LAUNCHES_PER_STEP_AND_LAYER
+    if isinstance(config.parameters, ScanParameters):
+        launches, found = LAUNCHES_PER_STEP_AND_LAYER, cost_model.scan_seconds(shape, config, context, gpu)
+        gathered = attend_lists(
+            shape, config.parameters, context, config.execution.batch_size, config.execution.store_format
+        )["bytes"]
+    else:
+        walked, gathered = sampling_bytes(shape, config, context, deviation)
+        launches = config.execution.batch_size * (-(-context // SEGMENT_TOKENS) + LAUNCHES_PER_REQUEST)
+        launches, found = launches + LAUNCHES_PER_STEP_AND_LAYER, walked / bandwidth
     return replace(
         exact,
-        link=0.0,
-        launch=exact.launch + layers * launches * gpu.launch_latency_s.value,
-        gpu_retrieve=layers * walked / bandwidth,
-        gpu_sample=layers * gathered / bandwidth,
+        launch=exact.launch + layers * launches * gpu.kernel_latency_s.value,
+        link=layers * gathered / cost_model.link_bandwidth(gpu) if config.linked else 0.0,
+        gpu_retrieve=layers * found,
+        gpu_sample=0.0 if config.linked else layers * gathered / bandwidth,
     )
 
 
-def sampling_bytes(shape: ModelShape, config: DecodeConfig, context: int) -> tuple[float, float]:
+def sampling_bytes(
+    shape: ModelShape, config: DecodeConfig, context: int, deviation: float | None = None
+) -> tuple[float, float]:
     """Bytes that retrieval and attention of one layer move for the whole batch, as expected."""
-    p, heads = config.parameters, config.execution.batch_size * shape.heads
+    p, how = config.parameters, config.execution
     assert isinstance(p, LshParameters)
-    entries = p.L * context * expected_fraction(p.model_copy(update={"L": 1, "min_hits": 1}))
-    counters = context * (1 if p.L < 256 else 2)
-    rows = context * expected_fraction(p)
-    return heads * (entries * ENTRY_BYTES + 2 * counters), heads * rows * stored_row_bytes(shape, config)
+    finds = retrieve(shape, p, context, how.batch_size, deviation)
+    swept = finds["counters"] + 2 * finds["wide_counters"]
+    gathered = attend(shape, p, context, how.batch_size, how.store_format, deviation)["bytes"]
+    return finds["entries"] * ENTRY_BYTES + 2 * swept, gathered

@@ -28,7 +28,7 @@ from truffle.autotune import cost_model
 from truffle.autotune.cost_model import StepTime
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.profiles import GpuProfile
-from truffle.model.config import DecodeConfig, Execution, LshParameters, ModelShape
+from truffle.model.config import DecodeConfig, Execution, ModelShape
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,29 @@ def lane_sizes(execution: Execution) -> list[int]:
     return [end - start for start, end in itertools.pairwise(bounds) if end > start]
 
 
-def pause_seconds(shape: ModelShape, config: DecodeConfig, gpu: GpuProfile) -> float:
+def pause_seconds(shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile) -> float:
     """How long the host has nothing to answer between two layers.
 
     None with two lanes: either there is always one to answer, or answers hide behind the GPU's work.
     """
-    p, batch = config.parameters, config.execution.batch_size
-    assert isinstance(p, LshParameters)
-    return _rest(cost_model.sampled_layer(shape, p, batch, gpu)) if len(lane_sizes(config.execution)) == 1 else 0.0
+    alone = len(lane_sizes(config.execution)) == 1
+    return _rest(cost_model.sampled_layer(shape, config, context, gpu)) if alone else 0.0
 
 
 def step_time(
     shape: ModelShape, config: DecodeConfig, context: int, gpu: GpuProfile, retrieve_s: float, attend_s: float
 ) -> StepTime:
-    """A step under `lsh` whose host takes `retrieve_s` and `attend_s` to answer the largest lane in one layer.
+    """A step under `lsh` or `scan` whose host takes `retrieve_s` and `attend_s` to answer the largest lane in one
+    layer.
 
     A smaller lane takes as much less as it has fewer requests.
     """
-    p, sizes, layers = config.parameters, lane_sizes(config.execution), layer_kinds(shape, config).sparse
-    assert isinstance(p, LshParameters)
+    sizes, layers = lane_sizes(config.execution), layer_kinds(shape, config).sparse
     shares = [size / sizes[-1] for size in sizes]
     device = [cost_model.gpu_side(shape, _lane(config, size), context, gpu) for size in sizes]
     host = StepTime(cpu_retrieve=layers * sum(shares) * retrieve_s, cpu_attend=layers * sum(shares) * attend_s)
     lanes = [
-        _lane_layer(cost_model.sampled_layer(shape, p, size, gpu), share * (retrieve_s + attend_s))
+        _lane_layer(cost_model.sampled_layer(shape, _lane(config, size), context, gpu), share * (retrieve_s + attend_s))
         for size, share in zip(sizes, shares, strict=True)
     ]
     apart = sum(lane.rest + lane.attend + lane.answer for lane in lanes)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from truffle.autotune import known_error
+from truffle.autotune.measured_profile import with_measured
 from truffle.bench import bandwidth
+from truffle.bench import host_file as host_files
 from truffle.bench.bandwidth import HostCalibration, HostRates
 from truffle.bench.vram import parse_size
 from truffle.kernels import hardware, isa, profiles
@@ -88,19 +91,36 @@ def find_target(gpu: str, host_file: Path | None, vram_limit: str | None, second
 
     Raises:
         ProfileError: unknown card.
-        ArgumentError: the host file is not a calibration, or it or the limit comes without a card: what runs on the
-            CPU alone is measured on the machine itself.
+        ArgumentError: the host file is not a calibration, or there is no card with one of another machine or with a
+            limit: what runs on the CPU alone is measured on the machine itself.
     """
     here = hardware.detect()
     present = [card for card in here.gpus if card.name]
     profile, is_here, notes = _find_gpu(gpu, present)
     limit = _find_limit(vram_limit, profile)
-    if host_file:
+    calibration, of_here, source = _find_calibration(host_file, here.cpu, seconds)
+    if not of_here:
         expect(profile is not None, "host", "a card to tune for beside it (--gpu NAME)", "no GPU")
-        host = _host(HostCalibration.load(host_file), here=False, source=str(host_file))
-    else:
-        host = _host(bandwidth.calibrate(seconds=seconds), here=True, source="measured here")
-    return Target(profile, is_here, host, tuple(notes), limit)
+        notes.append(f"the host is {source}: what it takes is estimated")
+    profile = profile and with_measured(profile, calibration)
+    if profile and not is_here:
+        known = known_error.find(profile, "lsh")
+        notes += [known.sentence] if known else []
+    return Target(profile, is_here, host_of(calibration, of_here, source), tuple(notes), limit)
+
+
+def _find_calibration(path: Path | None, here: hardware.Cpu, seconds: float) -> tuple[HostCalibration, bool, str]:
+    """A calibration, whether it is of this machine, and where it comes from."""
+    if path is None:
+        kept = host_files.of_this_machine()
+        if kept:
+            return kept, True, "measured here"
+        return bandwidth.calibrate(seconds=seconds), True, "measured here"
+    calibration = HostCalibration.load(path)
+    if host_files.difference(calibration, here) is None:
+        return calibration, True, f"{path}, of this machine"
+    there = host_files.described(calibration.cpu)
+    return calibration, False, f"{there}, as {path} of {calibration.created[:10]} has it"
 
 
 def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None, bool, list[str]]:
@@ -133,7 +153,8 @@ def _find_limit(size: str | None, profile: GpuProfile | None) -> int | None:
     return min(limit, int(profile.memory_bytes.value))
 
 
-def _host(calibration: HostCalibration, here: bool, source: str) -> Host:
+def host_of(calibration: HostCalibration, here: bool = False, source: str = "a calibration") -> Host:
+    """The host that a calibration describes."""
     cpu, memory = calibration.cpu, calibration.memory_limit_bytes or 0
     level = isa.resolve("auto") if here else _widest(set(cpu.isa))
     return Host(cpu.model or "unknown CPU", cpu.usable_cpus, memory, calibration.rates, level, here, source)

@@ -8,6 +8,7 @@ from typing import Any
 from truffle.autotune import cost_model, gpu_sampling, overlap
 from truffle.autotune.cost_model import StepTime
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
+from truffle.autotune.known_error import KnownError, find
 from truffle.autotune.target import Target
 from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench import bandwidth
@@ -55,7 +56,7 @@ class ThroughputMeter:
         assert self._target.gpu is not None
         step = cost_model.gpu_side(self._workload.shape, config, self._workload.context, self._target.gpu)
         fraction = None if isinstance(config.parameters, DenseParameters) else 0.0
-        return _estimate(step, step.total, step.total, config.execution.batch_size, fraction)
+        return self._estimate(step, step.total, step.total, config, fraction)
 
     def _by_reference(self, config: DecodeConfig, seconds: float) -> dict[str, Any]:
         """The CPU takes the place of the card for all but weights and dense layers; nothing overlaps."""
@@ -68,28 +69,33 @@ class ThroughputMeter:
         step, fastest, slowest = (
             replace(rest, cpu_attend=layers * attend_s) for _, attend_s in _median_and_bounds(layer)
         )
-        return _estimate(step, fastest.total, slowest.total, execution.batch_size, layer.sampled_fraction)
+        return self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction)
 
     def _sampled_on_gpu(self, config: DecodeConfig) -> dict[str, Any]:
         shape, gpu, p = self._workload.shape, self._target.gpu, config.parameters
         assert gpu is not None
         assert isinstance(p, LshParameters)
         step = gpu_sampling.step_time(shape, config, self._workload.context, gpu)
-        return _estimate(step, step.total, step.total, config.execution.batch_size, expected_fraction(p))
+        return self._estimate(step, step.total, step.total, config, expected_fraction(p))
 
     def _answered(self, config: DecodeConfig, seconds: float) -> dict[str, Any]:
         shape, gpu, execution = self._workload.shape, self._target.gpu, config.execution
         assert gpu is not None
         largest = execution.model_copy(update={"batch_size": overlap.lane_sizes(execution)[-1]})
         threads = min(execution.threads, self._threads)
-        pause_s = overlap.pause_seconds(shape, config, gpu)
+        pause_s = overlap.pause_seconds(shape, config, self._workload.context, gpu)
         layer = self._timer.measure(config.model_copy(update={"execution": largest}), threads, pause_s, seconds)
         ratio = self._host_ratio(threads, execution.threads)
         step, fastest, slowest = (
             overlap.step_time(shape, config, self._workload.context, gpu, ratio * retrieve_s, ratio * attend_s)
             for retrieve_s, attend_s in _median_and_bounds(layer)
         )
-        return _estimate(step, fastest.total, slowest.total, execution.batch_size, layer.sampled_fraction)
+        return self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction)
+
+    def _estimate(
+        self, step: StepTime, fastest_s: float, slowest_s: float, config: DecodeConfig, share: float | None
+    ) -> dict[str, Any]:
+        return _estimate(step, fastest_s, slowest_s, config, find(self._target.gpu, config.method), share)
 
     def _host_ratio(self, threads_here: int, threads_there: int, rate: str = GATHER) -> float:
         """Time on the target's host over time here, by what both gather in 512-byte rows, or read."""
@@ -111,14 +117,23 @@ def _median_and_bounds(layer: LayerTime) -> list[tuple[float, float]]:
 
 
 def _estimate(
-    step: StepTime, fastest_s: float, slowest_s: float, batch: int, sampled_fraction: float | None
+    step: StepTime,
+    fastest_s: float,
+    slowest_s: float,
+    config: DecodeConfig,
+    known: KnownError | None,
+    share: float | None,
 ) -> dict[str, Any]:
+    """The bounds hold what was timed, and nine in ten of the steps that were back-tested."""
+    batch = config.execution.batch_size
+    if known:
+        fastest_s, slowest_s = known.seconds(fastest_s)[0], known.seconds(slowest_s)[1]
     return {
         "tokens_per_s": batch / step.total,
         "tokens_per_s_low": batch / slowest_s,
         "tokens_per_s_high": batch / fastest_s,
         "throughput_kind": "estimated",
         "step_ms": step.total * 1e3,
-        "sampled_fraction": sampled_fraction,
+        "sampled_fraction": share,
         **step.milliseconds(),
     }

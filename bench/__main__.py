@@ -1,4 +1,4 @@
-"""python -m truffle.bench: list implementations, time operations and decoding, measure accuracy, compare probing."""
+"""python -m truffle.bench: list implementations, time operations and decoding, measure accuracy, gate regressions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from truffle.bench import (
     accuracy_command,
     commands,
     families_command,
+    gate_command,
     guarantee_command,
     layer_command,
     op_command,
@@ -26,11 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     arguments.command_line = shlex.join(["python", "-m", "truffle.bench", *(sys.argv[1:] if argv is None else argv)])
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (ValueError, KeyError, OSError, RuntimeError) as error:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 2
-    return 0
+    except KeyboardInterrupt:
+        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -167,6 +169,9 @@ def build_parser() -> argparse.ArgumentParser:
     families.add_argument("--threads", type=int, default=1, help="(%(default)s)")
     families.add_argument("--json", type=Path, metavar="FILE", help="write the records")
     families.set_defaults(run=families_command.compare_families)
+
+    gate = subparsers.add_parser("gate", help="whether a revision is slower, less accurate or hungrier than a base")
+    gate_command.add_gate_arguments(gate)
 
     guarantees = subparsers.add_parser("guarantees", help="how often promised errors are exceeded, on real keys")
     guarantee_command.add_guarantee_arguments(guarantees)

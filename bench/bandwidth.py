@@ -1,4 +1,4 @@
-"""How fast this host moves memory: the calibration file that the tuner's `--host FILE` takes.
+"""How fast this host moves memory, and its kernels: the calibration file that the tuner's `--host FILE` takes.
 
     calibration = bandwidth.calibrate()
     calibration.save("host.json")
@@ -19,9 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from truffle.bench import device_bandwidth
+from truffle.bench import device_bandwidth, kernel_rates
 from truffle.bench.device_bandwidth import DeviceRates
 from truffle.bench.environment import environment
+from truffle.bench.kernel_rates import KernelTime
 from truffle.bench.records import write_atomically
 from truffle.bench.spread import Spread, durations_s
 from truffle.kernels import hardware
@@ -52,6 +53,7 @@ class HostCalibration(Frozen):
         cpu, memory_limit_bytes: as `hardware.detect` saw them.
         buffer_bytes: memory that the rates were measured over.
         rates: by ascending thread count.
+        kernels: times of kernels by operation, threads and instruction set, where those were measured.
         measured_on: system and library versions.
     """
 
@@ -62,6 +64,7 @@ class HostCalibration(Frozen):
     buffer_bytes: int
     rates: tuple[HostRates, ...]
     device: DeviceRates | None
+    kernels: tuple[KernelTime, ...] = ()
     measured_on: dict[str, str]
 
     def save(self, path: str | Path) -> None:
@@ -83,8 +86,12 @@ class HostCalibration(Frozen):
             raise ArgumentError(f"{path}: {where}: {first['msg']}, got {first['input']!r:.80}") from None
 
 
-def calibrate(threads_list: Sequence[int] | None = None, seconds: float = 12.0) -> HostCalibration:
-    """Measure this host for about `seconds`, and the CUDA device for a quarter as long.
+def calibrate(
+    threads_list: Sequence[int] | None = None, seconds: float = 12.0, with_kernels: bool = False
+) -> HostCalibration:
+    """Measure this host's memory for about `seconds`, the CUDA device for a quarter as long, and kernels as long again.
+
+    Making the kernels' keys and tables comes on top: half a minute on two cores.
 
     Args:
         threads_list: thread counts; powers of two up to the usable CPUs, and all of them, where None.
@@ -96,6 +103,7 @@ def calibrate(threads_list: Sequence[int] | None = None, seconds: float = 12.0) 
     counts = sorted(set(threads_list or default_threads(here.cpu)))
     buffer_bytes = buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
     rates = tuple(host_rates(threads, buffer_bytes, seconds / len(counts)) for threads in counts)
+    kernels = kernel_rates.measure(counts, seconds) if with_kernels else ()
     around = environment()
     return HostCalibration(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,6 +112,7 @@ def calibrate(threads_list: Sequence[int] | None = None, seconds: float = 12.0) 
         buffer_bytes=buffer_bytes,
         rates=rates,
         device=device_bandwidth.measure(seconds / 4),
+        kernels=kernels,
         measured_on={"os": around["os"], "python": around["python"], **around["packages"]},
     )
 

@@ -27,6 +27,7 @@ def rotate_heads(s: Sizes, draw: int) -> dict[str, Any]:
         "sin": angles.sin(),
         "q": stacked.new_empty(s.batch, s.heads, s.head_dim),
         "keys": stacked.new_empty(s.batch, s.kv_heads, s.head_dim),
+        "told": None,
     }
 
 

@@ -175,4 +175,5 @@ def described(config: Any) -> dict[str, Any]:
         "store_format": execution.store_format,
         "codes": execution.codes,
         "gather": execution.gather,
+        "implementations": ",".join(f"{op}={name}" for op, name in config.implementations.items()),
     }

@@ -70,19 +70,21 @@ def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: t
     for step in range(WARM_UP_STEPS + steps):
         totals = dict.fromkeys(counts, 0.0)
         for index, kind in enumerate(kind_of_layer):
-            totals[kind] += _timed(partial(_decode_layer, decoder, index, states, turn))
+            totals[kind] += _timed(partial(decode_layer, decoder, index, states, turn))
             if step < WARM_UP_STEPS:
                 meter(index, decoder.caches[index])
         for kind, total in totals.items():
             samples[kind].append(total / counts[kind])
         samples["head"].append(_timed(lambda: decoder.logits(states)))
-    medians = {kind: quantiles_us(times[WARM_UP_STEPS:])["median_us"] for kind, times in samples.items()}
+    quantiles = {kind: quantiles_us(times[WARM_UP_STEPS:]) for kind, times in samples.items()}
+    medians = {kind: times["median_us"] for kind, times in quantiles.items()}
     layers = {"dense": kinds.dense, "sparse": kinds.sparse, "head": 1}
     step_us = sum(layers[kind] * median for kind, median in medians.items())
     steps_s = sum(layers[kind] * np.array(times[WARM_UP_STEPS:]) for kind, times in samples.items())
     low, high = median_ci95(steps_s)
     return {
         "median_us": step_us,
+        "p20_us": sum(layers[kind] * times["p20_us"] for kind, times in quantiles.items()),
         "tokens_per_s": batch / step_us * 1e6,
         "tokens_per_s_low": batch / high,
         "tokens_per_s_high": batch / low,
@@ -93,12 +95,14 @@ def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: t
         "sparse_layers": kinds.sparse,
         "density": meter.density,
         "context": workload.context,
+        "cosine_deviation": workload.deviation or synthetic.COSINE_DEVIATION,
         "steps": steps,
         "kind": f"{' and '.join(f'{count} {kind}' for kind, count in counts.items())} layers measured, scaled",
     }
 
 
-def _decode_layer(decoder: Decoder, index: int, states: torch.Tensor, turn: Turn) -> None:
+def decode_layer(decoder: Decoder, index: int, states: torch.Tensor, turn: Turn) -> None:
+    """One layer's step on the CPU for states [B, hidden], which stay as they are."""
     weights = decoder.weights.layers[index]
     out = decoder.caches[index].decode(*decoder.project(weights, states, turn))
     decoder.finish(weights, states.clone(), out)

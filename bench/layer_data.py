@@ -53,6 +53,12 @@ class LayerData:
         store = replace(self.store, rows=elsewhere(self.store.rows))
         return self._sharing(self.sizes, probes=self.probes, store=store, segments=segments)
 
+    def with_keys_elsewhere(self) -> LayerData:
+        """The same keys and values elsewhere in memory."""
+        other = LayerData(self.sizes, self.threads)
+        other.__dict__["keys_and_values"] = tuple(elsewhere(part) for part in self.keys_and_values)
+        return other
+
     def _sharing(self, sizes: Sizes, **made: Any) -> LayerData:
         """One with these keys and values, and whatever else is made already."""
         other = LayerData(sizes, self.threads)

@@ -37,7 +37,7 @@ def time_ops(arguments: argparse.Namespace) -> None:
         for threads in a.threads:
             for op, names in wanted.items():
                 print(f"{op}: gate, then {a.seconds:g} s of interleaved calls", file=sys.stderr)
-                peaks = on_card | {"cpu": _peak_bytes_per_s(op, threads)}
+                peaks = on_card | {"cpu": peak_bytes_per_s(op, threads)}
                 timed = time_operation(op, names, data, threads, a.isa, a.seconds, peaks)
                 records += [{**record, "wait_policy": a.wait_policy} for record in timed]
     show(operation_table(records))
@@ -81,7 +81,7 @@ def _layer(a: argparse.Namespace) -> Any:
     )
 
 
-def _peak_bytes_per_s(op: str, threads: int) -> float:
+def peak_bytes_per_s(op: str, threads: int) -> float:
     """What memory gives `threads` threads: scattered rows to what reads samples, a stream to the rest."""
     from truffle.bench.operation import reads_samples
 

@@ -52,6 +52,8 @@ def scan_sample(data: LayerData, draw: int) -> dict[str, Any]:
         "log_weight": torch.empty(s.batch * rows, capacity),
         "scale": s.head_dim**-0.5,
         "seed": s.seed,
+        "layer": 0,
+        "draw": "poisson",
     }
 
 

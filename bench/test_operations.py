@@ -1,69 +1,55 @@
 """Every operation with every implementation that runs here, at one modest size: `make bench`.
 
-The layer may fit a last-level cache; `python -m truffle.bench op` times sizes that do not, beside what memory gives.
+The layer may fit a last-level cache, and then a share of what memory gives may exceed 1; `python -m truffle.bench op`
+times sizes that do not.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import statistics
 
 import pytest
 import torch
 
-from truffle.bench import gate
 from truffle.bench.arguments import arguments_of
-from truffle.bench.contender import QUERY_DRAWS
+from truffle.bench.contender import QUERY_DRAWS, device_of, resolve
+from truffle.bench.op_command import peak_bytes_per_s
+from truffle.bench.op_facts import op_facts
 from truffle.kernels import registry
-from truffle.kernels.moving import Mover, moved
+from truffle.kernels.moving import Mover
 
+REFERENCE_ROUNDS = 3
 PAIRS = [(op, name) for op in registry.ops() for name in registry.names(op)]
 
 
 @pytest.mark.parametrize(("op", "name"), PAIRS, ids=map("-".join, PAIRS))
-def test_operation(op, name, layer, threads, benchmark, described):
+def test_operation(op, name, layer, threads, torch_threads, card_bytes_per_s, benchmark, described, told):
     reason = registry.why_not(op, name)
     if reason:
         pytest.skip(f"{op}/{name}: {reason}")
+    isa = resolve("auto") if registry.get(op, name).needs.isas else "auto"
+    device = device_of(op, name)
+    described |= op_facts(op, name, layer, threads, isa)
+    if described["disagrees"]:
+        pytest.fail(f"{op}/{name} disagrees with the reference, so it is not timed: {described['disagrees']}")
+    described |= {"isa": isa, "device": device, "sizes": sizes_of(layer)}
+    move, benchmark.group = Mover(device), op
+    turn = itertools.cycle([move(arguments_of(op, layer, draw)) for draw in range(QUERY_DRAWS)])
     implementation = registry.get(op, name)
-    device = "cuda" if implementation.needs.device == "cuda" and torch.cuda.is_available() else "cpu"
-    isa = widest_isa() if implementation.needs.isas else "auto"
-    problem = gate.check(implementation, threads, isa, device)
-    if problem:
-        pytest.fail(f"{op}/{name} fails its gate, so it is not timed: {problem}")
-
-    move = Mover(device)
-    draws = [move(arguments_of(op, layer, draw)) for draw in range(QUERY_DRAWS)]
-    turn = itertools.cycle(draws)
 
     def call() -> None:
         implementation(**next(turn), threads=threads, isa=isa)
         if device == "cuda":
             torch.cuda.synchronize()
 
-    for _ in draws:
-        call()
-    benchmark.group = op
-    benchmark(call)
-    described |= facts(op, draws) | {"isa": isa, "device": device}
-    described["sizes"] = {field: str(value) if field == "dtype" else value
-                          for field, value in dataclasses.asdict(layer.sizes).items()}  # fmt: skip
-    if benchmark.stats:
-        described["bandwidth_bytes_per_s"] = described["bytes_moved"] / benchmark.stats["median"]
+    if name == "reference":  # seconds where the others take milliseconds
+        benchmark.pedantic(call, rounds=REFERENCE_ROUNDS)
+    else:
+        benchmark(call)
+    told(card_bytes_per_s if device == "cuda" else peak_bytes_per_s(op, threads))
 
 
-def widest_isa() -> str:
-    from truffle.kernels import isa
-
-    return isa.resolve("auto")
-
-
-def facts(op: str, draws: list[dict]) -> dict[str, float | None]:
-    """Bytes moved and keys retrieved a call, over all query heads; means over the draws."""
-    on_host = [moved(arguments, "cpu") for arguments in draws]
-    retrieved = [float(arguments["count"].sum()) for arguments in on_host if "count" in arguments]
-    return {
-        "bytes_moved": statistics.mean(map(registry.contract(op).bytes_moved, on_host)),
-        "keys_retrieved": statistics.mean(retrieved) if retrieved else None,
-    }
+def sizes_of(layer) -> dict:
+    return {field: str(value) if field == "dtype" else value
+            for field, value in dataclasses.asdict(layer.sizes).items()}  # fmt: skip

@@ -3,16 +3,19 @@
     card = profiles.load("4090")
     card.memory_bandwidth_bytes_per_s.value, card.memory_bandwidth_bytes_per_s.kind
 
-Files in `~/.config/truffle/profiles` (or under `XDG_CONFIG_HOME`) are read first, so that a user can correct
-a card or add one.
+Files in `~/.config/truffle/profiles` (or under `XDG_CONFIG_HOME`) come first, so that a user can add a card, or correct
+one: what a file of a known card's name says replaces that, and all else stays, as in a `rtx-4090.json` of
+
+    {"memory_efficiency": {"value": 0.91, "kind": "measured", "source": "my own, 2026-11"}}
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -64,7 +67,9 @@ class GpuProfile(Frozen):
         bf16_flops_per_s: dense, FP32 accumulation, with inputs of `matmul_dtype`.
         link_bandwidth_bytes_per_s: PCIe, one way, after line coding.
         memory_efficiency, flops_efficiency, link_efficiency: attained share of the peaks above.
-        launch_latency_s: one tiny kernel after another in a CUDA graph.
+        product_efficiency: share of the memory's bandwidth that products of weights and a few vectors attain.
+        scan_efficiency: share of it that a scan's kernels attain on codes and scratch.
+        kernel_latency_s: a small kernel of a decoder layer in a CUDA graph, from the end of the one before to its own.
         link_latency_s: one small pinned copy, waited for.
     """
 
@@ -81,9 +86,11 @@ class GpuProfile(Frozen):
     bf16_flops_per_s: Figure
     link_bandwidth_bytes_per_s: Figure
     memory_efficiency: Share
+    product_efficiency: Share
+    scan_efficiency: Share
     flops_efficiency: Share
     link_efficiency: Share
-    launch_latency_s: Figure
+    kernel_latency_s: Figure
     link_latency_s: Figure
 
     def answers_to(self, name: str) -> bool:
@@ -124,14 +131,14 @@ def user_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "truffle/profiles"
 
 
-def read(path: Path) -> GpuProfile:
-    """One profile file.
+def read(path: Path, over: Path | None = None) -> GpuProfile:
+    """One profile file, whose entries replace those of `over` where that is given.
 
     Raises:
         ProfileError: it is not a profile, or its name is not its id.
     """
     try:
-        profile = GpuProfile.model_validate_json(path.read_bytes())
+        profile = GpuProfile.model_validate(_content(over) | _content(path) if over else _content(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
@@ -141,12 +148,20 @@ def read(path: Path) -> GpuProfile:
     return profile
 
 
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ProfileError(f"{path}: expected JSON, got {error}") from None
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path}: expected an object, got {type(content).__name__}")
+    return content
+
+
 def _all() -> list[GpuProfile]:
-    files = [path for folder in (user_folder(), FOLDER) for path in sorted(folder.glob("*.json"))]
-    profiles: dict[str, GpuProfile] = {}
-    for path in files:
-        profiles.setdefault(path.stem, read(path))
-    return list(profiles.values())
+    shipped = {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
+    own = {path.stem: read(path, shipped.get(path.stem)) for path in sorted(user_folder().glob("*.json"))}
+    return [*own.values(), *(read(path) for name, path in shipped.items() if name not in own)]
 
 
 def _plain(name: str) -> str:

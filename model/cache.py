@@ -64,6 +64,11 @@ class ExactCache:
 
     def put(self, slots: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: slice = ALL) -> None:
         """Put one token a request, [b, Hkv, d] each in any dtype, into `slots` [b] int64, for the requests `rows`."""
+        if self.keys.device.type == "cpu":  # where scatter_ copies all slots, there and back
+            requests = torch.arange(len(slots))
+            self.keys[rows][requests, :, slots] = keys.to(self.keys.dtype)
+            self.values[rows][requests, :, slots] = values.to(self.values.dtype)
+            return
         index = slots.view(-1, 1, 1, 1).expand(*keys.shape[:2], 1, keys.shape[2])
         self.keys[rows].scatter_(2, index, keys.to(self.keys.dtype).unsqueeze(2))
         self.values[rows].scatter_(2, index, values.to(self.values.dtype).unsqueeze(2))

@@ -11,7 +11,7 @@ from truffle.autotune import cost_model
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.bench.calibration import expected_fraction
 from truffle.kernels.store import empty_segment, row_bytes, row_width
-from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing
+from truffle.model.config import DecodeConfig, Execution, LshParameters, Probing, ScanParameters
 from truffle.model.shapes import SHAPES
 
 LLAMA = SHAPES["llama-3.1-8b"]
@@ -68,13 +68,26 @@ def test_a_batch_needs_as_much_again():
 def test_time_of_the_gpu_side_on_a_4090():
     gpu = space().target.gpu
     found = cost_model.gpu_side(LLAMA, DEFAULT, 98_304, gpu)
-    bandwidth = 1.008e12 * 0.8
+    bandwidth, latency = 1.008e12 * 0.8, gpu.kernel_latency_s.value
     read = 2 * (8_030_261_248 - 128_256 * 4096)
     assert found.weights == pytest.approx(read / bandwidth)
-    assert found.gpu_attend == pytest.approx((2 * 98_304 + 30 * 580) * 4096 / bandwidth)
-    assert found.launch == pytest.approx((32 * 10 + 30 * 5) * gpu.launch_latency_s.value)
+    assert found.gpu_attend == pytest.approx((2 * 98_304 + 30 * 580) * 4096 / bandwidth + 32 * 6 * latency)
+    assert found.launch == pytest.approx((32 * 5 + 30 * 4) * latency)
+    assert found.link == pytest.approx(30 * 32 * (2 * 128 + 2 * 150 + 4 * 128 + 4) / (31507692308 * 0.84))
     assert found.cpu_retrieve == found.cpu_attend == 0.0
     assert found.total == pytest.approx(sum(found.milliseconds().values()) / 1e3)
+
+
+def test_a_scan_on_the_card_adds_its_codes_and_kernels_and_tells_the_host_a_sample():
+    gpu = space(gpu="h200").target.gpu
+    scan, lsh = (DecodeConfig(parameters=made) for made in (ScanParameters(), LshParameters()))
+    found, other = (cost_model.sampled_layer(LLAMA, config, 98_304, gpu) for config in (scan, lsh))
+    codes, scores = 8 * 98_304 * (64 + 2), 4 * 98_304 * (2 * 32 + 4 * 8)
+    assert found.gpu_retrieve == pytest.approx((codes + scores) / (4.8e12 * 0.45) + 9 * 3.5e-6)
+    assert found.launch == other.launch
+    assert other.gpu_retrieve == 0.0
+    beside_the_host = scan.model_copy(update={"execution": Execution(codes="host")})
+    assert cost_model.sampled_layer(LLAMA, beside_the_host, 98_304, gpu).gpu_retrieve == 0.0
 
 
 def test_large_batches_are_bound_by_arithmetic():

@@ -52,7 +52,7 @@ def test_a_step_crosses_no_link_and_leaves_the_host_nothing():
     assert step.link == step.cpu_retrieve == step.cpu_attend == step.hidden == 0.0
     assert (step.gpu_retrieve, step.gpu_sample) == pytest.approx((30 * walked / bandwidth, 30 * gathered / bandwidth))
     launches = 30 * (2 * (2 + 1) + 3)  # two segments and a sample a request; zeros twice, and one merge
-    assert step.launch - side.launch == pytest.approx(launches * gpu.launch_latency_s.value)
+    assert step.launch - side.launch == pytest.approx(launches * gpu.kernel_latency_s.value)
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_one_lane_hides_the_exact_attention_of_sampled_layers_and_nothing_else()
     gpu = space().target.gpu
     found = step_time(LLAMA, lsh(), CONTEXT, gpu, 1e-3, 2e-3)
     side = cost_model.gpu_side(LLAMA, lsh(), CONTEXT, gpu)
-    exact_slots = 30 * (4 + 64 + 512) * 4096 / (1.008e12 * 0.8)
+    exact_slots = 30 * ((4 + 64 + 512) * 4096 / (1.008e12 * 0.8) + 6 * gpu.kernel_latency_s.value)
     assert found.hidden == pytest.approx(exact_slots)
     assert (found.cpu_retrieve, found.cpu_attend) == pytest.approx((30e-3, 60e-3))
     assert found.total == pytest.approx(side.total + 90e-3 - exact_slots)
@@ -81,7 +81,7 @@ def test_two_lanes_read_the_weights_twice_and_hide_the_sampled_layers_share_of_t
     gpu = space().target.gpu
     found = step_time(LLAMA, lsh(2, 2), CONTEXT, gpu, 1e-3, 2e-3)
     one = cost_model.gpu_side(LLAMA, lsh(), CONTEXT, gpu)
-    layer = cost_model.sampled_layer(LLAMA, LshParameters(), 1, gpu)
+    layer = cost_model.sampled_layer(LLAMA, lsh(), CONTEXT, gpu)
     assert found.weights == pytest.approx(2 * one.weights)
     assert found.cpu_attend == pytest.approx(2 * 60e-3), "a lane of one request is timed, and there are two"
     assert found.hidden == pytest.approx(30 * 2 * layer.total), "the host is busy throughout: 6 ms a layer"
@@ -100,7 +100,7 @@ def test_a_smaller_lane_takes_less_of_the_host():
     gpu = space().target.gpu
     found = step_time(LLAMA, lsh(3, 2), CONTEXT, gpu, 1e-3, 0.0)
     assert found.cpu_retrieve == pytest.approx(30 * 1.5e-3), "lanes of 1 and 2 requests, the larger one timed"
-    small, large = (cost_model.sampled_layer(LLAMA, LshParameters(), size, gpu) for size in (1, 2))
+    small, large = (cost_model.sampled_layer(LLAMA, lsh(size), CONTEXT, gpu) for size in (1, 2))
     waits_for_itself = large.total - large.gpu_attend + 1e-3
     assert waits_for_itself > 1.5e-3, "more than the host has to do for both"
     assert found.hidden == pytest.approx(30 * (small.total + large.total + 1.5e-3 - waits_for_itself))
@@ -108,19 +108,21 @@ def test_a_smaller_lane_takes_less_of_the_host():
 
 def test_a_sampled_layer_is_a_layers_share_of_the_gpus_side():
     gpu = space().target.gpu
-    layer = cost_model.sampled_layer(LLAMA, LshParameters(), 1, gpu)
+    layer = cost_model.sampled_layer(LLAMA, lsh(), CONTEXT, gpu)
     weights = 4096 * 128 * (2 * 32 + 2 * 8) + 3 * 4096 * 14336 + 2 * 4096
     assert layer.weights == pytest.approx(2 * weights / (1.008e12 * 0.8))
-    assert layer.launch == pytest.approx(15 * gpu.launch_latency_s.value)
+    assert layer.launch == pytest.approx(9 * gpu.kernel_latency_s.value)
     side = cost_model.gpu_side(LLAMA, lsh(), CONTEXT, gpu)
     assert (30 * layer.link, 30 * layer.hash) == pytest.approx((side.link, side.hash))
 
 
 def test_the_host_pauses_while_the_gpu_works_alone():
     gpu = space().target.gpu
-    layer = cost_model.sampled_layer(LLAMA, LshParameters(), 2, gpu)
-    assert pause_seconds(LLAMA, lsh(2), gpu) == pytest.approx(layer.weights + layer.launch + layer.hash + layer.link)
-    assert pause_seconds(LLAMA, lsh(2, 2), gpu) == 0.0
+    layer = cost_model.sampled_layer(LLAMA, lsh(2), CONTEXT, gpu)
+    assert pause_seconds(LLAMA, lsh(2), CONTEXT, gpu) == pytest.approx(
+        layer.weights + layer.launch + layer.hash + layer.link
+    )
+    assert pause_seconds(LLAMA, lsh(2, 2), CONTEXT, gpu) == 0.0
 
 
 @pytest.mark.parametrize("file", ["decode_pipeline", "scaling_batch", "scaling_batch_two_lanes"])

@@ -45,7 +45,8 @@ def test_units_are_bytes_seconds_and_flops(card):
     assert 14 * 2**30 <= card.memory_bytes.value <= 192 * 2**30
     assert 3e11 <= card.memory_bandwidth_bytes_per_s.value <= 8e12
     assert 5e13 <= card.bf16_flops_per_s.value <= 3e15
-    assert 1e-7 < card.launch_latency_s.value <= card.link_latency_s.value < 1e-4
+    assert 1e-7 < card.kernel_latency_s.value <= card.link_latency_s.value < 1e-4
+    assert card.scan_efficiency.value < card.product_efficiency.value < 1
     assert (card.matmul_dtype == "fp16") == (card.compute_capability < (8, 0))
 
 
@@ -135,6 +136,22 @@ def test_a_wrong_file_is_an_error_naming_file_and_key(user_folder, change, compl
     content = json.loads((profiles.FOLDER / "rtx-4090.json").read_text()) | change
     (user_folder / "rtx-4090.json").write_text(json.dumps(content))
     with pytest.raises(profiles.ProfileError, match=complaint):
+        profiles.load("4090")
+
+
+def test_a_users_file_may_correct_one_figure_of_a_known_card(user_folder):
+    own = {"memory_efficiency": {"value": 0.91, "kind": "measured", "source": "mine"}}
+    (user_folder / "rtx-4090.json").write_text(json.dumps(own))
+    card, shipped = profiles.load("4090"), CARDS["rtx-4090"]
+    assert (card.memory_efficiency.value, card.memory_efficiency.source) == (0.91, "mine")
+    assert card.model_copy(update={"memory_efficiency": shipped.memory_efficiency}) == shipped
+    assert profiles.known().count("rtx-4090") == 1
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("[]", "an object, got list"), ("{", "expected JSON")])
+def test_a_users_file_that_is_no_object_is_named(user_folder, text, complaint):
+    (user_folder / "rtx-4090.json").write_text(text)
+    with pytest.raises(profiles.ProfileError, match=rf"rtx-4090\.json: .*{complaint}"):
         profiles.load("4090")
 
 

@@ -1,0 +1,73 @@
+"""When figures that are the same at every run say that a revision is worse: a pure function of both revisions'.
+
+What rises is worse: bytes moved and allocated, keys retrieved, density, error, index bytes. So is an output that
+disagrees with the reference. What falls is told, and passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Figures = Mapping[str, Any]
+DISAGREES = "disagrees"
+
+
+@dataclass(frozen=True)
+class Slack:
+    """How far a figure may rise: a share of the base's, and an amount."""
+
+    share: float = 0.0
+    amount: float = 0.0
+
+
+# Errors move in their last digits with the order of a sum; Python's own objects with what it has cached.
+SLACK = {
+    "bytes_moved": Slack(),
+    "keys_retrieved": Slack(),
+    "density": Slack(share=1e-9),
+    "error": Slack(share=0.01, amount=1e-5),
+    "index_bytes": Slack(),
+    "allocated_bytes": Slack(share=0.001, amount=4096.0),
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure that is not what it was."""
+
+    figure: str
+    base: Any
+    candidate: Any
+    worse: bool
+
+    def __str__(self) -> str:
+        return f"{self.figure} {told(self.base)} -> {told(self.candidate)}"
+
+
+def changes(base: Figures, candidate: Figures, control: Figures) -> list[Change]:
+    """Figures that changed beyond their slack, and beyond what two runs of base differ by."""
+    found = []
+    for name, slack in SLACK.items():
+        before, after, again = (figures.get(name) for figures in (base, candidate, control))
+        if before is None and after is None:
+            continue
+        if before is None or after is None:
+            found.append(Change(name, before, after, worse=after is None))
+            continue
+        room = slack.share * abs(before) + slack.amount + (abs(again - before) if again is not None else 0.0)
+        if abs(after - before) > room:
+            found.append(Change(name, before, after, worse=after > before))
+    return found + _disagreement(base.get(DISAGREES), candidate.get(DISAGREES))
+
+
+def _disagreement(base: str | None, candidate: str | None) -> list[Change]:
+    return [Change(DISAGREES, base, candidate, worse=candidate is not None)] if base != candidate else []
+
+
+def told(value: Any) -> str:
+    """A figure for a reader."""
+    if value is None:
+        return "none"
+    return f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,122 @@
+"""python -m truffle.bench gate: wrong usage, throw-away commits and worktrees, and a live worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.regression import selftest
+from truffle.bench.__main__ import main
+from truffle.bench.gate_command import share
+from truffle.bench.regression import arm, benchmarks, trees
+from truffle.kernels import registry
+
+pytestmark = pytest.mark.skipif(not (trees.ROOT / ".git").exists(), reason="not a git checkout")
+
+
+def git(*arguments):
+    return subprocess.run(["git", "-C", trees.ROOT, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("base", "options", "named"),
+    [("no-such-revision", [], "base: "), ("HEAD", ["--ops", "retreive"], "ops: "),
+     ("HEAD", ["--threshold", "fast"], "threshold: "), ("HEAD", ["--threshold", "0%"], "threshold: ")],
+)  # fmt: skip
+def test_wrong_usage_is_one_line_and_exit_2(base, options, named, capsys):
+    assert main(["gate", "--base", base, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {named}")
+    assert error.count("\n") == 1
+
+
+def test_a_base_is_needed(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["gate"])
+    assert stopped.value.code == 2
+
+
+def test_a_base_from_before_the_gate_is_refused(capsys):
+    first = subprocess.run(
+        ["git", "-C", trees.ROOT, "rev-list", "--max-parents=0", "HEAD"], capture_output=True, text=True
+    )
+    assert main(["gate", "--base", first.stdout.split()[0]]) == 2
+    assert "which measures it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "value"), [("10%", 0.1), ("0.1", 0.1), ("2.5%", 0.025), (".5", 0.5)])
+def test_thresholds_are_shares(text, value):
+    assert share(text) == pytest.approx(value)
+
+
+def test_every_operation_that_runs_here_is_gated():
+    kinds = {name.partition("/")[0] for name in benchmarks.names()}
+    assert kinds == {op for op in registry.ops() if None in registry.usable(op).values()} | {"decode"}
+
+
+def test_the_working_tree_is_measured_with_new_files_and_left_as_it_is():
+    before = git("status", "--porcelain")
+    new = trees.ROOT / "bench" / f"new_{os.getpid()}.py"
+    new.touch()
+    try:
+        commit = trees.working_tree()
+    finally:
+        new.unlink()
+    assert f"bench/{new.name}" in git("ls-tree", "-r", "--name-only", commit).split()
+    assert git("status", "--porcelain") == before
+
+
+@pytest.mark.parametrize("proof", [proof for proof in selftest.PROOFS if proof.before], ids=lambda proof: proof.name)
+def test_the_selftests_changes_still_find_their_place(proof):
+    commit = selftest.changed(trees.working_tree(), proof)
+    text = git("show", f"{commit}:{proof.path}")
+    assert proof.after in text
+    compile(text, proof.path, "exec")
+
+
+def test_worktrees_do_not_outlive_an_interrupt(monkeypatch):
+    monkeypatch.setattr(trees, "_build", lambda tree: None)
+    commit, seen = trees.working_tree(), []
+
+    def interrupted():
+        with trees.built({"base": commit, "candidate": commit}) as built:
+            seen.extend(built.values())
+            assert all((tree / "bench" / "gate_command.py").exists() for tree in built.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(seen) == 2
+    assert not any(tree.parent.exists() for tree in seen)
+    assert not any(str(tree) in git("worktree", "list") for tree in seen)
+
+
+@pytest.mark.skipif(not list((trees.ROOT / "kernels").glob("_native*.so")), reason="no extension in the checkout")
+def test_a_worker_tells_figures_and_times_and_survives_a_crash():
+    worker = arm.Arm(trees.ROOT)
+    try:
+        assert "merge_states/reference" in worker.ask(do="names")["names"]
+        assert worker.ask(do="figures", name="merge_states/reference")["figures"]["bytes_moved"] > 0
+        assert worker.ask(do="time", name="merge_states/reference", calls=3)["seconds"] > 0
+        assert "KeyError" in worker.ask(do="time", name="no/such", calls=3)["error"]
+        worker._process.kill()
+        assert "ended with -9" in worker.ask(do="names")["error"]
+        assert "names" in worker.ask(do="names")
+    finally:
+        worker.close()
+
+
+def test_a_worker_of_another_checkout_is_refused(tmp_path):
+    """As when an editable install leads elsewhere."""
+    (tmp_path / "truffle").symlink_to(trees.ROOT / "truffle")
+    worker = arm.Arm(Path(tmp_path))
+    try:
+        with pytest.raises(RuntimeError, match=r"is not its own|does not start"):
+            worker.ask(do="names")
+    finally:
+        worker.close()
+    assert sys.path[0] != str(tmp_path)
