@@ -10,11 +10,12 @@ import optuna
 
 from truffle.autotune import method_space, scan_space
 from truffle.autotune.exact_part import DENSE_LAYERS, SINKS, WINDOWS, asked_exact
+from truffle.autotune.index_choices import MARKS, asked_index
 from truffle.autotune.mixed_space import LSH, MixedSpace
-from truffle.autotune.space import K_RANGE, L_RANGE, MIN_HITS, PROBINGS, STORE_FORMATS
+from truffle.autotune.space import STORE_FORMATS
 from truffle.model.config import DecodeConfig
 
-NAMES = ("method", "K", "L", "min_hits", "probing", "store_format", "sink", "window", "dense_layers")
+NAMES = ("method", "K", "L", "min_hits", "family", "probing", "store_format", "sink", "window", "dense_layers")
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,7 @@ class AccuracySpace(MixedSpace):
         method = LSH if self.methods == (LSH,) else trial.suggest_categorical("method", self.methods)
         point: dict[str, Any] = {"method": method}
         if method == LSH:
-            point |= {
-                "K": trial.suggest_int("K", *K_RANGE),
-                "L": trial.suggest_int("L", *L_RANGE),
-                "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
-                "probing": trial.suggest_categorical("probing", PROBINGS),
-            }
+            point |= asked_index(trial)
         else:
             point |= method_space.suggested_point(trial, method)
         if method in (LSH, scan_space.SCAN):
@@ -59,6 +55,5 @@ class AccuracySpace(MixedSpace):
     @property
     def marks(self) -> dict[str, Any]:
         """See `Space`."""
-        own = {"K": K_RANGE, "L": L_RANGE, "min_hits": MIN_HITS, "probing": PROBINGS, "store_format": STORE_FORMATS}
-        own |= {"sink": SINKS, "window": WINDOWS, "dense_layers": DENSE_LAYERS}
+        own = {**MARKS, "store_format": STORE_FORMATS, "sink": SINKS, "window": WINDOWS, "dense_layers": DENSE_LAYERS}
         return own | {method: str(method_space.RANGES[method]) for method in self._others}

@@ -26,6 +26,7 @@ class TrialRecord:
     K: int | None = None
     L: int | None = None
     min_hits: int | None = None
+    family: str | None = None
     probing: str | None = None
     sink: int | None = None
     window: int | None = None
@@ -117,7 +118,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     if isinstance(p, LshParameters):
         settings |= {
             "label": _label(p, config), "store_format": execution.store_format,
-            "K": p.K, "L": p.L, "min_hits": p.min_hits, "probing": p.probing.name, "sink": p.sink,
+            "K": p.K, "L": p.L, "min_hits": p.min_hits, "family": family(p), "probing": p.probing.name, "sink": p.sink,
             "window": p.window, "dense_layers": written(p.dense_layers), "seed": p.seed,
             "attend_with": _attends_with(config),
         }  # fmt: skip
@@ -126,6 +127,11 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     if not isinstance(p, DenseParameters):
         own["dense_layers"] = written(p.dense_layers)
     return settings | own | {"label": label(p), "parameters": p.model_dump_json()}
+
+
+def family(p: LshParameters) -> str:
+    """What codes are made of, such as ``simhash`` or ``cross_polytope 8``."""
+    return f"{p.family} {p.coordinates}" if p.coordinates else p.family
 
 
 def _attends_with(config: DecodeConfig) -> str:
@@ -138,6 +144,7 @@ def _label(p: LshParameters, config: DecodeConfig) -> str:
     """K and L, and what is not as in the paper."""
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
     probing = f", {p.probing.name}" if p.probing.amount else ""
+    probing += f", {family(p)}" if p.family != "simhash" else ""
     stored = ", int8" if config.execution.store_format == "int8" else ""
     dense = "" if p.dense_layers == OWN_LAYERS else f", {len(p.dense_layers)} dense layers"
     return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}{dense}" + (", on the GPU" if config.resident else "")

@@ -14,19 +14,17 @@ from truffle.autotune.bounds import too_slow
 from truffle.autotune.exact_part import DENSE_LAYERS, PLAIN_EXACT, SINKS, WINDOWS, asked_exact
 from truffle.autotune.filling import OWN_LAYERS, filled_layers, read, written
 from truffle.autotune.host_choices import isas, kernels
+from truffle.autotune.index_choices import MARKS, PAPER_POINTS, SMALLEST, asked_index, index_parameters, paper_index
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import APART, ON_GPU, TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
 from truffle.kernels import registry
-from truffle.model.config import FUSED, PAPER_DEFAULT, SEPARATE, DecodeConfig, Execution, LshParameters, Probing
+from truffle.model.config import FUSED, SEPARATE, DecodeConfig, Execution, LshParameters
 
-PAPER_POINTS = ((8, 75), (9, 120), (10, 170), (10, 220), (11, 300))
-K_RANGE, L_RANGE, MIN_HITS = (6, 13), (10, 320), (1, 2)
 PINNING = ("none", "cores")
 WAIT_POLICIES, MICRO_BATCHES = ("park", "spin"), (1, 2)
 STORE_FORMATS = ("bfloat16", "int8")
-PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
 GPU_KERNELS = "gpu_triton"
 
 
@@ -49,15 +47,15 @@ class Space:
 
         Last the default that fills the card, where that is a choice: no less accurate, and as a rule faster.
         """
-        execution: dict[str, Any] = {"batch_size": 1, "store_format": STORE_FORMATS[0], "probing": "none"}
+        execution: dict[str, Any] = {"batch_size": 1, "store_format": STORE_FORMATS[0]}
         execution |= {**PLAIN_EXACT, **self.plain_host(SEPARATE)}
         execution |= {"attend_with": APART} if self._may_fuse else {}
         execution |= {"on_gpu": False} if self.may_sample_on_gpu else {}
         execution |= {"fill_vram": False} if self.filling(1) else {}
-        default = {"K": PAPER_DEFAULT.K, "L": PAPER_DEFAULT.L, "min_hits": PAPER_DEFAULT.min_hits}
+        default = paper_index()
         yield "default", {**default, **execution}
         for K, L in PAPER_POINTS:
-            yield "paper", {"K": K, "L": L, "min_hits": 2, **execution}
+            yield "paper", {**paper_index(K, L), **execution}
         if self.filling(1):
             yield "search", {**default, **execution, "fill_vram": True}
 
@@ -65,8 +63,8 @@ class Space:
     def marks(self) -> dict[str, Any]:
         """What there is to choose from, by name: trials of another space say little of this one."""
         return {
-            "K": K_RANGE, "L": L_RANGE, "min_hits": MIN_HITS, "probing": PROBINGS, "sink": SINKS, "window": WINDOWS,
-            "dense_layers": DENSE_LAYERS, "batch_size": (1, self.most_batch), "store_format": STORE_FORMATS,
+            **MARKS, "sink": SINKS, "window": WINDOWS, "dense_layers": DENSE_LAYERS,
+            "batch_size": (1, self.most_batch), "store_format": STORE_FORMATS,
             "threads": self.threads, "isa": self.isas, "kernels": kernels(SEPARATE), "on_gpu": self.may_sample_on_gpu,
         }  # fmt: skip
 
@@ -75,15 +73,12 @@ class Space:
         queries direct their probes on the host alone, and what samples on the GPU leaves the host nothing to do.
         """
         point = {
-            "K": trial.suggest_int("K", *K_RANGE),
-            "L": trial.suggest_int("L", *L_RANGE),
-            "min_hits": trial.suggest_int("min_hits", *MIN_HITS),
+            **asked_index(trial),
             "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
             "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
-            "probing": trial.suggest_categorical("probing", PROBINGS),
             **asked_exact(trial),
         }
-        may_stay = self.may_sample_on_gpu and not point["probing"].startswith("directed")
+        may_stay = self.may_sample_on_gpu and not point.get("probing", "none").startswith("directed")
         if may_stay and trial.suggest_categorical("on_gpu", (False, True)):
             return self.config({**point, "threads": len(self.threads) - 1, "attend_with": ON_GPU})
         how: dict[str, Any] = {"attend_with": APART}
@@ -156,16 +151,15 @@ class Space:
 
     def _holds(self, batch: int, attend_with: str, fill_vram: bool = False) -> bool:
         """Whether the smallest store and index of a batch fit."""
-        smallest = {"K": K_RANGE[0], "L": L_RANGE[0], "min_hits": 1, "threads": 0, "store_format": "int8"}
+        smallest = {**SMALLEST, "threads": 0, "store_format": "int8"}
         how = {"batch_size": batch, "attend_with": attend_with, "fill_vram": fill_vram}
         return self._shortage(self.config({**smallest, **how})) is None
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
         """The decode config of a point; what it says nothing of is as it is by default."""
-        probing = Probing.named(point.get("probing") or "none")
-        how = {name: point[name] for name in ("K", "L", "min_hits", "sink", "window") if name in point}
+        how = index_parameters(point) | {name: point[name] for name in ("sink", "window") if name in point}
         layers = self.filling(point["batch_size"]) if point.get("fill_vram") else point.get("dense_layers")
-        parameters = LshParameters(**how, probing=probing, seed=self.seed, dense_layers=read(layers))
+        parameters = LshParameters(**how, seed=self.seed, dense_layers=read(layers))
         implementations = _implementations(point.get("attend_with", APART), point.get("kernels", "auto"))
         return DecodeConfig(parameters=parameters, execution=self.execution(point), implementations=implementations)
 

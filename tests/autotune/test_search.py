@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.autotune.fakes import Bench, space
+from truffle.autotune.evaluate import accuracy_key
 from truffle.autotune.limits import Limits
 from truffle.autotune.measuring import MeasureError
 from truffle.autotune.record import describe
@@ -81,8 +82,8 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     found = search(tmp_path / "s", bench=bench)
     run(found, 25)
     assert len(bench.keys("kl")) == len(set(bench.keys("kl")))
-    names = ("K", "L", "min_hits", "probing", "threads", "batch_size", "pinning", "store_format", "attend_with")
-    names += ("dense_layers",)
+    names = ("K", "L", "min_hits", "family", "probing", "store_format", "dense_layers")
+    names += ("threads", "batch_size", "pinning", "attend_with")
     settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
     assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
@@ -93,9 +94,11 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
 def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_record(tmp_path):
     bench = Bench()
     found = search(tmp_path / "s", bench=bench)
-    run(found, 40)
+    run(found, 60)
     done = complete(found)
     assert {r.probing.split()[0] for r in done} == {"none", "ball", "directed"}
+    assert {r.family.split()[0] for r in done} == {"simhash", "cross_polytope"}
+    assert {r.min_hits for r in done} == {1, 2, 3}
     assert {r.attend_with for r in done} == {"retrieve + sparse_attend", "retrieve_attend"}
     for r in done:
         config = found._space.config_of(r)
@@ -103,7 +106,7 @@ def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_recor
         assert config.parameters.probing.name == r.probing
         assert (f", {r.probing}" in r.label) == (r.probing != "none")
         assert config.fused == (r.attend_with == "retrieve_attend")
-    probed = {(r.K, r.L, r.min_hits, r.probing, r.store_format) for r in done}
+    probed = {accuracy_key(found._space.config_of(r)) for r in done}
     assert len(bench.keys("kl")) == len(probed), "accuracy is that of the parameters, whichever operations attend"
 
 
