@@ -1,5 +1,6 @@
 """The answer in words: what to set, what it gains, at what error, and how each figure came about."""
 
+from .confidence import confidence
 from .numbers import DASH, duration, figure, gibibytes, interval, percent, size, times
 from .record import Study, Trial
 
@@ -47,7 +48,8 @@ def facts(study: Study) -> list[tuple[str, str, str]]:
             found.append(("Against the default", gain, "the speed of the paper's own setting"))
         found.append(("KL against dense", figure(chosen.kl), _kl_note(study, chosen)))
         found.append(("Density", percent(chosen.density), "keys attended outside sink and window"))
-    return found
+    word, why = confidence(study)
+    return found + ([("Confidence", word, why)] if word else [])
 
 
 def _advised(study: Study) -> Trial | None:

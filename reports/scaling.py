@@ -1,0 +1,179 @@
+"""Tokens a second by threads and by batch from records of bench scaling, under the roofs that bound them."""
+
+import math
+from dataclasses import dataclass
+from statistics import median
+
+from .measured import Measured
+from .method_label import method_label, own_parameters
+from .numbers import figure, interval
+from .plots import plain
+from .record import Number, Text
+
+SERIES = tuple(f"--series-{i}" for i in range(1, 7))
+ROOFS = {"rest": ("the step without the host’s part", "dot"), "memory": ("rows at the memory’s rate", "dash")}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A whole decode step, timed; the field names are the record's own."""
+
+    method: str
+    parameters: str
+    batch: int
+    threads: int
+    tokens_per_s: Number
+    file: str
+    workload: Text = None
+    tokens_per_s_low: Number = None
+    tokens_per_s_high: Number = None
+    median_us: Number = None
+    context: Number = None
+    wait_policy: Text = None
+    micro_batches: Number = None
+    store_format: Text = None
+    dense_layers: Number = None
+    sparse_layers: Number = None
+    layer_us: Number = None
+    layer_host_us: Number = None
+    layer_weights_us: Number = None
+    layer_gpu_before_us: Number = None
+    layer_arrival_us: Number = None
+    layer_launch_us: Number = None
+
+    @property
+    def label(self) -> str:
+        """The method and how it is run."""
+        words = [method_label(self.method, self.parameters)]
+        words += ["int8"] if self.store_format == "int8" else []
+        words += [f"{self.micro_batches} lanes"] if (self.micro_batches or 1) > 1 else []
+        return ", ".join(words + (["spinning"] if self.wait_policy == "spin" else []))
+
+    @property
+    def rest_us(self) -> float | None:
+        """The step with the host's answers taken out; None where they run beside the device's work."""
+        known = self.layer_us is not None and self.layer_host_us is not None and (self.micro_batches or 1) == 1
+        if not known or self.sparse_layers is None or self.median_us is None:
+            return None
+        elsewhere = max(0.0, self.median_us - self.sparse_layers * self.layer_us)
+        return elsewhere + self.sparse_layers * max(0.0, self.layer_us - self.layer_host_us)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the host reads for a sampled layer's step; of a whole sweep of operations, only bytes and rates matter."""
+
+    context: Number = None
+    K: Number = None
+    L: Number = None
+    min_hits: Number = None
+    batch: Number = None
+    dtype: Text = None
+    bytes_moved: Number = None
+    peak_bytes_per_s: Number = None
+    host_read_bytes_per_s: Number = None
+
+
+def scaling(measured: Measured) -> list[dict]:
+    """A plotly figure for threads and one for batches, each where at least two were timed."""
+    steps = [s for s in measured.of(Step, "scaling", "decode") if s.tokens_per_s]
+    rows = measured.of(Rows, "retrieve+sparse_attend", "retrieve_attend", "rivals")
+    return [f for across in ("threads", "batch") if (f := _figure(steps, rows, across)) is not None]
+
+
+def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
+    lines = _lines(steps, "batch" if across == "threads" else "threads", across)
+    if not lines:
+        return None
+    told = {line[0].label for line in lines}, {_fixed(line[0], across) for line in lines}
+    data, legend = [], []
+    for line, colour in zip(lines, SERIES, strict=False):
+        data.append(_points(line, across, colour))
+        words = ([line[0].label] if len(told[0]) > 1 else []) + ([_fixed(line[0], across)] if len(told[1]) > 1 else [])
+        words += [line[0].file] if len({other[0].file for other in lines}) > 1 else []
+        legend.append((", ".join(words) or f"{line[0].label}, {_fixed(line[0], across)}", colour))
+        data += _roofs(line, rows, across, colour)
+    ticks = sorted({getattr(step, across) for line in lines for step in line})
+    return {"data": data, "layout": _layout(lines, across, ticks), "height": 360, "legend": legend}
+
+
+def _fixed(step: Step, across: str) -> str:
+    return f"batch {step.batch}" if across == "threads" else f"{step.threads} threads"
+
+
+def _lines(steps: list[Step], fixed: str, across: str) -> list[list[Step]]:
+    found: dict[tuple, list[Step]] = {}
+    for step in steps:
+        same = (step.file, step.workload, step.context, step.dense_layers, step.parameters, step.label)
+        found.setdefault((*same, getattr(step, fixed)), []).append(step)
+    lines = [sorted(line, key=lambda s: getattr(s, across)) for line in found.values()]
+    return [line for line in lines if len({getattr(step, across) for step in line}) > 1][: len(SERIES)]
+
+
+def _points(line: list[Step], across: str, colour: str) -> dict:
+    rates = [(s.tokens_per_s, s.tokens_per_s_low, s.tokens_per_s_high) for s in line]
+    known = [(v, v if low is None else low, v if high is None else high) for v, low, high in rates]
+    return {
+        "type": "scatter", "mode": "lines+markers", "hoverinfo": "text",
+        "x": [math.log2(getattr(s, across)) for s in line], "y": [s.tokens_per_s for s in line],
+        "hovertext": [_hover(s) for s in line], "line": {"color": colour, "width": 1.5},
+        "marker": {"color": colour, "size": 8, "symbol": "circle"},
+        "error_y": {"type": "data", "symmetric": False, "arrayminus": [max(0.0, v - low) for v, low, _ in known],
+                    "array": [max(0.0, high - v) for v, _, high in known], "color": colour, "thickness": 1, "width": 0},
+    }  # fmt: skip
+
+
+def _hover(step: Step) -> str:
+    return "<br>".join([
+        f"<b>{plain(step.label)}</b> · {figure(step.threads)} threads, batch {figure(step.batch)}",
+        f"{figure(step.tokens_per_s)} tokens/s {interval(step.tokens_per_s_low, step.tokens_per_s_high)}",
+        f"a sampled layer {figure(step.layer_us)} us, of which the host’s part {figure(step.layer_host_us)} us",
+        plain(step.file),
+    ])  # fmt: skip
+
+
+def _roofs(line: list[Step], rows: list[Rows], across: str, colour: str) -> list[dict]:
+    rests = [s.rest_us for s in line if s.rest_us]
+    if not rests:
+        return []
+    rest_us, layer_us = median(rests), _memory_us(line[0], rows)
+    bounds = {"rest": 0.0} | ({"memory": layer_us} if layer_us else {})
+    return [
+        {
+            "type": "scatter", "mode": "lines", "hoverinfo": "text", "name": name,
+            "x": [math.log2(getattr(s, across)) for s in line],
+            "y": [1e6 * s.batch / (rest_us + s.batch * s.sparse_layers * host_us) for s in line],
+            "hovertext": [ROOFS[name][0]] * len(line), "line": {"color": colour, "width": 1.2, "dash": ROOFS[name][1]},
+        }
+        for name, host_us in bounds.items()
+    ]  # fmt: skip
+
+
+def _memory_us(step: Step, rows: list[Rows]) -> float | None:
+    """Microseconds in which the host could read a request's rows of a layer at the best rate that was measured."""
+    own = own_parameters(step.method, step.parameters)
+    wanted = (step.context, own.get("K"), own.get("L"), own.get("min_hits"), step.store_format)
+    moved = [r.bytes_moved / (r.batch or 1) for r in rows
+             if r.bytes_moved and (r.context, r.K, r.L, r.min_hits, r.dtype) == wanted]  # fmt: skip
+    rates = [rate for r in rows for rate in (r.peak_bytes_per_s, r.host_read_bytes_per_s) if rate]
+    return 1e6 * min(moved) / max(rates) if moved and rates else None
+
+
+def _layout(lines: list[list[Step]], across: str, ticks: list[int]) -> dict:
+    shown = [t for i, t in enumerate(ticks) if i == 0 or t == ticks[-1] or _apart(ticks[i - 1], t, ticks[-1])]
+    highest = max(s.tokens_per_s_high or s.tokens_per_s for line in lines for s in line)
+    roofs = [1e6 * s.batch / s.rest_us for line in lines for s in line if s.rest_us]
+    top = 1.12 * max(highest, min(max(roofs, default=0.0), 2.2 * highest))
+    title = "Threads" if across == "threads" else "Batch"
+    return {
+        "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 14}},
+        "xaxis": {"title": {"text": f"{title.lower()} (log scale)"}, "tickvals": [math.log2(t) for t in shown],
+                  "ticktext": [figure(t) for t in shown],
+                  "range": [math.log2(ticks[0]) - 0.15, math.log2(ticks[-1]) + 0.15]},
+        "yaxis": {"title": {"text": "tokens/s (measured)"}, "range": [0, top]}, "margin": {"t": 36},
+    }  # fmt: skip
+
+
+def _apart(before: int, value: int, last: int) -> bool:
+    """Whether two ticks can stand beside one another, and the latter beside the last."""
+    return math.log2(value / before) > 0.35 and (value == last or math.log2(last / value) > 0.35)
