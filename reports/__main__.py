@@ -32,15 +32,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _add_render(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", type=Path, help="the folder with study.json")
-    command.add_argument("--records", type=Path, nargs="+", default=[], metavar="FILE.json",
-                         help="what bench scaling, decode, accuracy and op wrote by --json, for further sections")  # fmt: skip
+    told = "what bench scaling, decode, accuracy and op wrote by --json, for further sections"
+    command.add_argument("--records", type=Path, nargs="+", default=[], metavar="FILE.json", help=told)
     command.set_defaults(write=lambda given: render(given.folder, given.records))
 
 
 def _add_compare(command: argparse.ArgumentParser) -> None:
     command.add_argument("folders", type=Path, nargs=2, metavar="DIR", help="a folder with study.json")
     command.add_argument("--out", type=Path, metavar="DIR", help="write compare.md and compare.html there instead")
-    command.set_defaults(write=lambda given: _compare(*given.folders, given.out))
+    command.set_defaults(write=lambda given: _compare(given.folders[0], given.folders[1], given.out))
 
 
 def _compare(first: Path, second: Path, out: Path | None) -> list[Path]:

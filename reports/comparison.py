@@ -11,6 +11,7 @@ from .record import Study, Trial, load
 
 SAME = ("label", "method", "K", "L", "min_hits", "probing", "dense_layers", "parameters", "batch_size", "threads",
         "isa", "pinning", "wait_policy", "micro_batches", "store_format", "attend_with")  # fmt: skip
+SPEED, ERROR = {1: "faster", -1: "slower"}, {1: "errs more", -1: "errs less"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Pair:
     @property
     def remark(self) -> str:
         """What of speed and error lies apart, by their 95% intervals."""
-        speed, kl = _apart(self, "tokens_per_s"), _apart(self, "kl")
-        return ", ".join([{1: "faster", -1: "slower"}[speed]] * bool(speed) + [{1: "errs more", -1: "errs less"}[kl]] * bool(kl))
+        told = SPEED.get(_apart(self, "tokens_per_s")), ERROR.get(_apart(self, "kl"))
+        return ", ".join(word for word in told if word)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Comparison:
     def verdict(self) -> str:
         """How many of the shared trials moved."""
         ends = [pair.remark for pair in self.pairs]
-        moved = [(word, sum(word in end for end in ends)) for word in ("faster", "slower", "errs more", "errs less")]
+        moved = [(word, sum(word in end for end in ends)) for word in (*SPEED.values(), *ERROR.values())]
         told = ", ".join(f"{count} {word}" for word, count in moved if count)
         return f"{len(ends)} trials in both" + (f": {told}" if told else ", none clearly apart" if ends else "")
 
@@ -58,8 +59,13 @@ def compare(first: Path, second: Path) -> Comparison:
     known = [{_settings(t): t for t in study.trials if t.status == "complete"} for study in studies]
     shared = [key for key in known[0] if key in known[1]]
     pairs = tuple(Pair(known[0][key], known[1][key]) for key in shared)
-    only = tuple(tuple(dict.fromkeys(t.name for key, t in own.items() if key not in shared)) for own in known)
-    return Comparison((str(first), str(second)), _rows(ASKED, studies, False), _rows(ANSWERS, studies, True), pairs, only)  # pyright: ignore
+    only = _names_without(known[0], shared), _names_without(known[1], shared)
+    asked, answers = _rows(ASKED, studies, equal=False), _rows(ANSWERS, studies, equal=True)
+    return Comparison((str(first), str(second)), asked, answers, pairs, only)
+
+
+def _names_without(trials: dict[tuple, Trial], shared: list[tuple]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(trial.name for key, trial in trials.items() if key not in shared))
 
 
 def _settings(trial: Trial) -> tuple:
@@ -80,6 +86,10 @@ def _apart(pair: Pair, name: str) -> int:
     return int(ends[2] > ends[1]) - int(ends[3] < ends[0])
 
 
+def _with(value, low, high) -> str:
+    return figure(value) + (f" ({interval(low, high)})" if interval(low, high) else "")
+
+
 def _versions(study: Study) -> str:
     packages = study.environment.get("packages")
     return ", ".join(f"{name} {v}" for name, v in packages.items()) if isinstance(packages, dict) else DASH
@@ -88,8 +98,16 @@ def _versions(study: Study) -> str:
 ASKED: tuple[tuple[str, Callable[[Study], str]], ...] = (
     ("Workload", lambda s: figure(s.workload.get("id") or s.workload.get("model"))),
     ("GPU", gpu),
-    ("Host", lambda s: f"{figure(s.host.get('cpu'))}, {figure(s.host.get('logical_cpus'))} CPUs, {figure(s.host.get('source'))}"),
-    ("Accuracy on", lambda s: ", ".join(figure(s.accuracy_model.get(k)) for k in ("id", "context", "samples", "steps"))),
+    (
+        "Host",
+        lambda s: (
+            f"{figure(s.host.get('cpu'))}, {figure(s.host.get('logical_cpus'))} CPUs, {figure(s.host.get('source'))}"
+        ),
+    ),
+    (
+        "Accuracy on",
+        lambda s: ", ".join(figure(s.accuracy_model.get(k)) for k in ("id", "context", "samples", "steps")),
+    ),
     ("KL limit", lambda s: figure(s.limit.get("max_kl"))),
     ("Budget", lambda s: f"{figure(s.budget.get('trials'))} trials, {figure(s.budget.get('timeout_s'))} s"),
     ("Commit", lambda s: figure(s.commit)),
@@ -99,13 +117,16 @@ ASKED: tuple[tuple[str, Callable[[Study], str]], ...] = (
 ANSWERS: tuple[tuple[str, Callable[[Study], str]], ...] = (
     ("Answer", verdict),
     ("Confidence", lambda s: ": ".join(confidence(s)) if confidence(s)[0] else DASH),
-    ("Tokens/s", lambda s: _of_chosen(s, lambda t: f"{figure(t.tokens_per_s)} {interval(t.tokens_per_s_low, t.tokens_per_s_high)}")),
+    (
+        "Tokens/s",
+        lambda s: _of_chosen(s, lambda t: _with(t.tokens_per_s, t.tokens_per_s_low, t.tokens_per_s_high)),
+    ),
     ("Against exact", lambda s: times(s.answer.get("gain_over_dense"))),
-    ("KL", lambda s: _of_chosen(s, lambda t: f"{figure(t.kl)} {interval(t.kl_low, t.kl_high)}")),
+    ("KL", lambda s: _of_chosen(s, lambda t: _with(t.kl, t.kl_low, t.kl_high))),
     ("Density", lambda s: _of_chosen(s, lambda t: percent(t.density))),
     ("Trials", lambda s: figure(len(s.trials))),
 )
 
 
 def _of_chosen(study: Study, word: Callable[[Trial], str]) -> str:
-    return word(study.chosen).strip() if study.chosen else DASH
+    return word(study.chosen) if study.chosen else DASH

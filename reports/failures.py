@@ -24,7 +24,7 @@ class Failure:
 
 
 def failures(study: Study) -> list[Failure]:
-    """Failed trials first, then those ruled out beforehand, each by how many; reasons that differ in figures are one."""
+    """Failed trials first, then those ruled out beforehand, by how many; figures apart, equal reasons are one."""
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in study.trials:
         if trial.status != "complete":

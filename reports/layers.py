@@ -1,4 +1,4 @@
-"""Where the time of one sampled layer goes, as steps that were timed say: stacked bars from bench decode and scaling."""
+"""Where the time of one sampled layer goes, from steps that bench decode or scaling timed: a stacked bar a step."""
 
 from .measured import Measured
 from .numbers import figure
@@ -10,10 +10,10 @@ PARTS = {
     "device": ("hash or scan, merge and what else the GPU does before the answer", "--part-hash"),
     "arrival": ("waiting for the answer to begin", "--part-gpu-attend"),
     "host": ("the host retrieves and attends", "--part-cpu-attend"),
-    "launch": ("waiting for the next launch", "--part-launch"),
+    "launch": ("waiting for the next launch", "--part-waits"),
     "else": ("the rest", "--part-link"),
 }
-MOST = 12
+MOST, SEEN = 12, 0.005  # bars; the least share of a bar that is drawn
 
 
 def parts_of(step: Step) -> dict[str, float] | None:
@@ -33,11 +33,11 @@ def parts_of(step: Step) -> dict[str, float] | None:
 
 
 def layer_times(measured: Measured) -> dict | None:
-    """A stacked bar a timed step, None without a single traced one."""
-    traced = [(s, p) for s in measured.of(Step, "decode", "scaling") if (p := parts_of(s)) is not None][:MOST]
+    """A stacked bar a timed step, those of a sweep only where there are no others; None without a single traced one."""
+    traced = _traced(measured, "decode") or _traced(measured, "scaling")
     if not traced:
         return None
-    used = [part for part in PARTS if any(parts[part] > 0 for _, parts in traced)]
+    used = [part for part in PARTS if any(parts[part] > SEEN * sum(parts.values()) for _, parts in traced)]
     places = list(range(len(traced)))
     data = [
         {
@@ -49,12 +49,16 @@ def layer_times(measured: Measured) -> dict | None:
     ]  # fmt: skip
     layout = {
         "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
-        "xaxis": {"title": {"text": "microseconds a sampled layer (measured)"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "microseconds a layer (measured)"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
                   "ticktext": [_two_lines(step) for step, _ in traced]},
     }  # fmt: skip
     legend = [PARTS[part] for part in used]
     return {"data": data, "layout": layout, "height": 70 + 46 * len(traced), "legend": legend}
+
+
+def _traced(measured: Measured, op: str) -> list[tuple[Step, dict[str, float]]]:
+    return [(step, parts) for step in measured.of(Step, op) if (parts := parts_of(step)) is not None][:MOST]
 
 
 def _two_lines(step: Step) -> str:

@@ -63,7 +63,9 @@ def panels(study: Study, measured: Measured) -> list[Panel]:
     for (model, context, samples, steps, text), rows in groups.items():
         over_all = any(key[:2] == (model, context) and key[-1] == ALL for key in groups)
         if text == ALL or not over_all:
-            title = f"{figure(model)}, {figure(context)} tokens, {figure(steps)} steps after each of {figure(samples)}"
+            title = (
+                f"{figure(model)}, {figure(steps)} tokens after {figure(context)} of each of {figure(samples)} texts"
+            )
             found += _by_density(rows, title)
     return [panel for panel in found if len({row.method for row in panel.scored}) > 1]
 
@@ -109,9 +111,11 @@ def methods(study: Study, measured: Measured) -> list[dict]:
 
 
 def _figure(panel: Panel) -> dict:
-    axis, places = KlAxis([row.kl for row in panel.scored]), list(range(len(panel.scored)))
+    known = [v for row in panel.scored for v in (row.kl, row.kl_low, row.kl_high) if v is not None]
+    lowest = min(row.kl for row in panel.scored) / 3  # an interval that goes on to 0 is cut
+    axis, places = KlAxis([v for v in known if v > lowest]), list(range(len(panel.scored)))
     ends = [axis.spread(row.kl, row.kl_low, row.kl_high) for row in panel.scored]
-    ticks, words = axis.ticks()
+    ticks, words = _few(*axis.ticks())
     points = {
         "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": places, "cliponaxis": False,
         "x": [axis.at(row.kl) for row in panel.scored], "hovertext": [_hover(row) for row in panel.scored],
@@ -121,15 +125,20 @@ def _figure(panel: Panel) -> dict:
                     "array": [high for _, high in ends], "color": "--accent", "thickness": 1, "width": 0},
     }  # fmt: skip
     layout = {
-        "title": {"text": f"Density about {percent(panel.density)}<br><span style='font-size:11px'>"
-                  f"{plain(panel.title, 90)}</span>", "x": 0, "xref": "paper", "font": {"size": 14}},
+        "title": {"text": f"Density about {percent(panel.density)}", "x": 0, "xref": "paper", "font": {"size": 14}},
         "xaxis": {"title": {"text": "KL against dense (log scale)"}, "tickvals": ticks, "ticktext": words,
                   "range": [axis.start, axis.high]},
         "yaxis": {"autorange": "reversed", "automargin": True, "tickvals": places,
                   "ticktext": [_two_lines(row) for row in panel.scored]},
-        "margin": {"t": 58},
+        "margin": {"t": 36},
     }  # fmt: skip
-    return {"data": [points], "layout": layout, "height": 130 + 38 * len(places)}
+    return {"data": [points], "layout": layout, "height": 110 + 38 * len(places), "note": panel.title}
+
+
+def _few(ticks: list[float], words: list[str]) -> tuple[list[float], list[str]]:
+    """Whole decades where there are many ticks and more than one such."""
+    decades = [(at, word) for at, word in zip(ticks, words, strict=True) if round(at, 6) % 1 == 0 or word == "0"]
+    return (ticks, words) if len(ticks) < 5 or len(decades) < 2 else tuple(map(list, zip(*decades, strict=True)))  # pyright: ignore
 
 
 def _two_lines(row: Scored) -> str:

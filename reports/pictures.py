@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from .figures import group
 from .static import BAND, FAINT, INK, SOFT
@@ -10,7 +11,8 @@ CSS = Path(__file__).parent / "templates" / "report.css"
 MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|"}
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
-WIDTH, ACROSS, INCH = 8.4, 2, 72.0  # inches; figures beside one another; points of a figure's height to an inch
+WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch
+ACROSS = {"map": 3}  # figures beside one another, of other groups 2
 
 
 def write_pictures(figures: dict[str, dict], folder: Path) -> list[Path]:
@@ -24,49 +26,57 @@ def write_pictures(figures: dict[str, dict], folder: Path) -> list[Path]:
     with rc_context({"svg.hashsalt": "truffle", "font.size": 10, "svg.fonttype": "none"}):
         for name, several in groups.items():
             if name != "pareto":
-                drawing = _drawing(several)
+                drawing = _drawing(several, ACROSS.get(name, 2))
                 written += [folder / f"{name}.svg", folder / f"{name}.png"]
                 drawing.savefig(written[-2], metadata={"Date": None})
                 drawing.savefig(written[-1], dpi=130)
     return written
 
 
-def _drawing(figures: list[dict]):
+def _drawing(figures: list[dict], across: int):
     from matplotlib.figure import Figure
 
-    across = min(len(figures), ACROSS)
+    across = min(len(figures), across)
     down = -(-len(figures) // across)
-    height = max(figure["height"] for figure in figures) / INCH * (0.8 if across > 1 else 0.75)
-    drawing = Figure(figsize=(WIDTH * (1.35 if across > 1 else 1), height * down), layout="constrained")
+    height = max(figure["height"] for figure in figures) / INCH
+    drawing = Figure(figsize=(WIDTH * (1.3 if across > 1 else 1), height * down), layout="constrained")
     frames = drawing.subplots(down, across, squeeze=False).ravel()
     for frame, figure in zip(frames, figures, strict=False):
         _draw(frame, figure)
+        _legend(drawing if len(figures) == 1 else frame, figure.get("legend", []), alone=len(figures) == 1)
     for frame in frames[len(figures) :]:
         frame.set_visible(False)
     return drawing
 
 
+def _legend(holder, entries: list, alone: bool) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour(name), label=plain(words)) for words, name in entries]
+    if handles:
+        where: Any = {"loc": "outside lower left", "ncols": 2} if alone else {"loc": "best"}
+        holder.legend(handles=handles, frameon=False, fontsize=8, labelcolor=SOFT, **where)
+
+
 def _draw(frame, figure: dict) -> None:
-    _furnish(frame, figure["layout"])
+    _furnish(frame, figure["layout"], figure.get("note", ""))
     left: dict[int, float] = {}
     for trace in figure["data"]:
         {"bar": _bars, "scatter": _scatter, "heatmap": _heat}[trace["type"]](frame, trace, left)
-    legend = [frame.scatter([], [], marker="s", color=colour(c), label=plain(n)) for n, c in figure.get("legend", [])]
-    if legend:
-        frame.legend(handles=legend, loc="upper left", bbox_to_anchor=(0, -0.16), frameon=False, fontsize=8,
-                     ncols=1 if len(legend) < 4 else 2, labelcolor=SOFT)  # fmt: skip
 
 
-def _furnish(frame, layout: dict) -> None:
+def _furnish(frame, layout: dict, note: str) -> None:
     for axis, its in (("x", layout.get("xaxis", {})), ("y", layout.get("yaxis", {}))):
         if "tickvals" in its:
-            getattr(frame, f"set_{axis}ticks")(its["tickvals"], [plain(str(w)) for w in its.get("ticktext", its["tickvals"])])
+            words = [plain(str(word)) for word in its.get("ticktext", its["tickvals"])]
+            getattr(frame, f"set_{axis}ticks")(its["tickvals"], words, parse_math=False)
         if "range" in its:
             getattr(frame, f"set_{axis}lim")(*its["range"])
         getattr(frame, f"set_{axis}label")(plain(its.get("title", {}).get("text", "")), color=SOFT, parse_math=False)
     if layout.get("yaxis", {}).get("autorange") == "reversed":
         frame.invert_yaxis()
-    frame.set_title(plain(layout.get("title", {}).get("text", "")), loc="left", fontsize=10, color=INK, parse_math=False)
+    title = "\n".join(filter(None, (plain(layout.get("title", {}).get("text", "")), note)))
+    frame.set_title(title, loc="left", fontsize=9, color=INK, parse_math=False)
     frame.grid(color=BAND, lw=1)
     frame.set_axisbelow(True)
     frame.tick_params(colors=SOFT, length=0)
@@ -103,13 +113,13 @@ def _marks(frame, trace: dict, marker: dict) -> None:
         if x is not None and y is not None:
             fill = _fill(marker, _at(colours, i))
             shape = MARKS.get(_at(marker["symbol"], i), "o")
-            around = INK if shape == "|" else colour(_at(edge.get("color"), i) or fill)
+            around: str = INK if shape == "|" else colour(_at(edge["color"], i)) if "color" in edge else fill
             frame.plot([x], [y], shape, ms=_at(marker["size"], i) * 0.7, mfc=fill, mec=around, zorder=3)
     if marker.get("showscale"):
         _bar_of_shades(frame, marker)
 
 
-def _fill(marker: dict, value) -> str | tuple:
+def _fill(marker: dict, value) -> Any:
     if not isinstance(value, int | float):
         return colour(value) if value else INK
     span = marker["cmax"] - marker["cmin"]
@@ -158,7 +168,7 @@ def colour(name: str) -> str:
 
 def plain(text: str) -> str:
     """Words without the markup that plotly reads."""
-    text = re.sub(r"</?(b|span)[^>]*>", "", text)
+    text = re.sub(r"</?(b|span)\b[^>]*>", "", text)
     for markup, word in PARTS.items():
         text = text.replace(markup, word)
     return text

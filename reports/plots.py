@@ -17,6 +17,7 @@ PARTS = {
     "ms_gpu_retrieve": "retrieval on the GPU",
     "ms_gpu_sample": "sampled keys on the GPU",
 }
+WAITS = "waits and the rest"
 SYMBOLS = {"default": "diamond", "paper": "square", "exact": "triangle-up"}
 
 
@@ -84,8 +85,9 @@ def _points(study: Study, axis: KlAxis, sides: dict, name: str, trials: list[Tri
     return {
         "type": "scatter", "mode": "markers+text", "name": name, "hoverinfo": "text",
         "x": [axis.at(t.kl) for t in trials], "y": [t.tokens_per_s for t in trials],
-        "text": [plain(short_name(study, t)) for t in trials], "hovertext": [hover(t) for t in trials],
-        "textposition": [sides[t.number] for t in trials], "cliponaxis": False,
+        "text": [plain(short_name(study, t)) if t.number in sides else "" for t in trials],
+        "hovertext": [hover(t) for t in trials],
+        "textposition": [sides.get(t.number, "top left") for t in trials], "cliponaxis": False,
         "textfont": {"color": "--ink", "size": 12},
         "marker": {"opacity": 1, "color": [_fill(t, colour) for t in trials], "line": {"width": 2, "color": colour},
                    "size": [15 if t is study.chosen else 10 for t in trials],
@@ -155,7 +157,11 @@ def step_times(study: Study) -> dict | None:
                   "tickvals": list(range(len(shown))), "ticktext": [_two_lines(t) for t in shown]},
     }  # fmt: skip
     legend = [(PARTS[part], _part_colour(part)) for part in parts]
-    data = [*(_part(part, shown) for part in parts), whole]
+    bars = [_part(PARTS[part], _part_colour(part), shown, [getattr(t, part) for t in shown]) for part in parts]
+    if any(waits := [_waits(t) for t in shown]):
+        bars.append(_part(WAITS, "--part-waits", shown, waits))
+        legend.append((WAITS, "--part-waits"))
+    data = [*bars, whole]
     return {"data": data, "layout": layout, "height": 70 + 46 * len(shown), "legend": legend}
 
 
@@ -168,12 +174,20 @@ def _part_colour(part: str) -> str:
     return "--part-" + part.removeprefix("ms_").replace("_", "-")
 
 
-def _part(part: str, shown: list[Trial]) -> dict:
-    values = [getattr(t, part) for t in shown]
+def _waits(trial: Trial) -> float | None:
+    """Milliseconds of a step that no part accounts for, None below 2% of it, or where no part is known."""
+    parts = [getattr(trial, part) for part in PARTS if getattr(trial, part) is not None]
+    if not parts or trial.step_ms is None:
+        return None
+    left = trial.step_ms - (sum(parts) - (trial.ms_hidden or 0.0))
+    return left if left > 0.02 * trial.step_ms else None
+
+
+def _part(name: str, colour: str, shown: list[Trial], values: list) -> dict:
     return {
         "type": "bar", "orientation": "h", "y": list(range(len(shown))), "x": values, "hoverinfo": "text",
-        "hovertext": [_said(PARTS[part], t, v) for t, v in zip(shown, values, strict=True)],
-        "textposition": "none", "marker": {"color": _part_colour(part), "line": {"width": 0}},
+        "hovertext": [_said(name, t, v) for t, v in zip(shown, values, strict=True)],
+        "textposition": "none", "marker": {"color": colour, "line": {"width": 0}},
     }  # fmt: skip
 
 

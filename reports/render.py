@@ -49,12 +49,16 @@ def html(study: Study, tuned: dict | None = None, beside: Measured = Measured())
     """One self-contained page; all text from the record is escaped."""
     from plotly.offline import get_plotlyjs
 
-    return _environment(autoescape=True).get_template("report.html").render(
-        **_common(study, beside),
-        tuned=None if tuned is None else json.dumps(tuned, indent=2, ensure_ascii=False),
-        plotly=Markup(get_plotlyjs()),
-        style=_own("report.css"),
-        script=_own("table.js") + _own("report.js"),
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html")
+        .render(
+            **_common(study, beside),
+            tuned=None if tuned is None else json.dumps(tuned, indent=2, ensure_ascii=False),
+            plotly=Markup(get_plotlyjs()),
+            style=_own("report.css"),
+            script=_own("table.js") + _own("report.js"),
+        )
     )
 
 

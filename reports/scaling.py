@@ -52,8 +52,9 @@ class Step:
     @property
     def rest_us(self) -> float | None:
         """The step with the host's answers taken out; None where they run beside the device's work."""
-        known = self.layer_us is not None and self.layer_host_us is not None and (self.micro_batches or 1) == 1
-        if not known or self.sparse_layers is None or self.median_us is None:
+        if self.layer_us is None or self.layer_host_us is None or (self.micro_batches or 1) > 1:
+            return None
+        if self.sparse_layers is None or self.median_us is None:
             return None
         elsewhere = max(0.0, self.median_us - self.sparse_layers * self.layer_us)
         return elsewhere + self.sparse_layers * max(0.0, self.layer_us - self.layer_host_us)
@@ -94,7 +95,10 @@ def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
         legend.append((", ".join(words) or f"{line[0].label}, {_fixed(line[0], across)}", colour))
         data += _roofs(line, rows, across, colour)
     ticks = sorted({getattr(step, across) for line in lines for step in line})
-    return {"data": data, "layout": _layout(lines, across, ticks), "height": 360, "legend": legend}
+    layout = _layout(data, across, ticks)
+    for trace in data:
+        _to_log(trace)
+    return {"data": data, "layout": layout, "height": 360, "legend": legend}
 
 
 def _fixed(step: Step, across: str) -> str:
@@ -121,6 +125,16 @@ def _points(line: list[Step], across: str, colour: str) -> dict:
         "error_y": {"type": "data", "symmetric": False, "arrayminus": [max(0.0, v - low) for v, low, _ in known],
                     "array": [max(0.0, high - v) for v, _, high in known], "color": colour, "thickness": 1, "width": 0},
     }  # fmt: skip
+
+
+def _to_log(trace: dict) -> None:
+    """Rates and the lengths of their bars as powers of ten."""
+    rates, bars = trace["y"], trace.get("error_y")
+    if bars:
+        pairs = zip(rates, bars["arrayminus"], strict=True)
+        bars["arrayminus"] = [math.log10(y / (y - low)) if y > low else 0.0 for y, low in pairs]
+        bars["array"] = [math.log10(1 + high / y) for y, high in zip(rates, bars["array"], strict=True)]
+    trace["y"] = [math.log10(y) for y in rates]
 
 
 def _hover(step: Step) -> str:
@@ -159,18 +173,21 @@ def _memory_us(step: Step, rows: list[Rows]) -> float | None:
     return 1e6 * min(moved) / max(rates) if moved and rates else None
 
 
-def _layout(lines: list[list[Step]], across: str, ticks: list[int]) -> dict:
+def _layout(data: list[dict], across: str, ticks: list[int]) -> dict:
     shown = [t for i, t in enumerate(ticks) if i == 0 or t == ticks[-1] or _apart(ticks[i - 1], t, ticks[-1])]
-    highest = max(s.tokens_per_s_high or s.tokens_per_s for line in lines for s in line)
-    roofs = [1e6 * s.batch / s.rest_us for line in lines for s in line if s.rest_us]
-    top = 1.12 * max(highest, min(max(roofs, default=0.0), 2.2 * highest))
+    rates = [y for trace in data for y in trace["y"]]
+    low, high = math.log10(min(rates)) - 0.1, math.log10(max(rates)) + 0.1
+    marks = [m * 10.0**e for e in range(math.floor(low), math.ceil(high)) for m in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= math.log10(mark) <= high]
     title = "Threads" if across == "threads" else "Batch"
     return {
         "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 14}},
         "xaxis": {"title": {"text": f"{title.lower()} (log scale)"}, "tickvals": [math.log2(t) for t in shown],
                   "ticktext": [figure(t) for t in shown],
                   "range": [math.log2(ticks[0]) - 0.15, math.log2(ticks[-1]) + 0.15]},
-        "yaxis": {"title": {"text": "tokens/s (measured)"}, "range": [0, top]}, "margin": {"t": 36},
+        "yaxis": {"title": {"text": "tokens/s (measured, log scale)"}, "range": [low, high],
+                  "tickvals": [math.log10(mark) for mark in marks], "ticktext": [f"{mark:,.10g}" for mark in marks]},
+        "margin": {"t": 36},
     }  # fmt: skip
 
 

@@ -46,7 +46,9 @@ class Line:
         if one is None or one.difference is None or one.method == "dense":
             return ""
         known = one.difference_low is not None and one.difference_high is not None
-        return f"{one.difference:+.1f}" + (f" ({one.difference_low:+.1f} to {one.difference_high:+.1f})" if known else "")
+        return f"{one.difference:+.1f}" + (
+            f" ({one.difference_low:+.1f} to {one.difference_high:+.1f})" if known else ""
+        )
 
 
 @dataclass(frozen=True)

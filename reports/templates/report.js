@@ -28,12 +28,19 @@ function furnished(figure, narrow) {
   };
 }
 
+// A phone has room for the two labels that matter; taps tell the others.
+function labelled(trace, narrow) {
+  const kept = (word) => (/^(chosen|default)/.test(word) ? word : "");
+  return narrow && trace.mode === "markers+text" ? { ...trace, text: trace.text.map(kept) } : trace;
+}
+
 function draw() {
   const style = getComputedStyle(document.documentElement);
   const narrow = window.innerWidth < 640;
   for (const [name, figure] of Object.entries(figures)) {
     const layout = resolved(furnished(figure, narrow), style);
-    Plotly.react(name, resolved(figure.data, style), layout, { responsive: true, displayModeBar: false });
+    const data = figure.data.map((trace) => labelled(trace, narrow));
+    Plotly.react(name, resolved(data, style), layout, { responsive: true, displayModeBar: false });
   }
 }
 
