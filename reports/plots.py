@@ -167,7 +167,8 @@ def step_times(study: Study) -> dict | None:
 
 def _two_lines(trial: Trial) -> str:
     small = f"trial {trial.number}, batch {figure(trial.batch_size)}"
-    return f"{plain(trial.name, 20)}<br><span style='font-size:11px'>{small}</span>"
+    name = trial.name.removeprefix("dense: ")
+    return f"{plain(name, 24)}<br><span style='font-size:11px'>{small}</span>"
 
 
 def _part_colour(part: str) -> str:

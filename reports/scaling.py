@@ -77,7 +77,7 @@ class Rows:
 
 def scaling(measured: Measured) -> list[dict]:
     """A plotly figure for threads and one for batches, each where at least two were timed."""
-    steps = [s for s in measured.of(Step, "scaling", "decode") if s.tokens_per_s]
+    steps = [s for s in measured.of(Step, "scaling") if s.tokens_per_s]
     rows = measured.of(Rows, "retrieve+sparse_attend", "retrieve_attend", "rivals")
     return [f for across in ("threads", "batch") if (f := _figure(steps, rows, across)) is not None]
 
