@@ -8,7 +8,7 @@ from pathlib import Path
 from .comparison import compare
 from .error_figure import write_errors
 from .record import RecordError
-from .render import compared, render
+from .render import compared, draw, render
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_render(commands.add_parser("render", help="write a study's report.html, report.md, tables and pictures"))
     _add_compare(commands.add_parser("compare", help="print two studies side by side, as Markdown"))
+    _add_draw(commands.add_parser("draw", help="draw what records hold without a study, as SVG and PNG"))
     _add_errors(commands.add_parser("errors", help="draw KL against rows read, from bench accuracy --texts --json"))
     given = parser.parse_args(arguments)
     write: Callable[[argparse.Namespace], list[Path]] = given.write
@@ -53,6 +54,12 @@ def _compare(first: Path, second: Path, out: Path | None) -> list[Path]:
     for path, content in written.items():
         path.write_text(content, encoding="utf-8")
     return list(written)
+
+
+def _add_draw(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE.json", help="what python -m truffle.bench wrote")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures go")
+    command.set_defaults(write=lambda given: draw(given.files, given.out))
 
 
 def _add_errors(command: argparse.ArgumentParser) -> None:

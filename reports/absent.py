@@ -18,6 +18,10 @@ def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str]]:
             "Methods at equal density", "the search tried one method",
             f"{accuracy} --texts reference,code,essays --densities 0.02 --methods 'lsh --K 10 --L 150, scan, quest'",
         ),
+        "rivals": (
+            "Beside exact decoding", "exact ways are estimated or timed by a few layers, not in turns",
+            f"python -m truffle.bench rivals --workload {workload} --json FILE.json",
+        ),
         "scaling": (
             "Threads and batch", "a tune does not sweep them",
             f"python -m truffle.bench scaling --workload {workload} --sweep-threads 1,2,4 --batch 1,2 --json FILE.json",

@@ -1,6 +1,7 @@
 """The report's plotly figures as SVG and PNG, in the light colours of the page."""
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch
+LETTERS = 62  # in a line of a note
 ACROSS = {"map": 3}  # figures beside one another, of other groups 2
 
 
@@ -29,7 +31,7 @@ def write_pictures(figures: dict[str, dict], folder: Path) -> list[Path]:
                 drawing = _drawing(several, ACROSS.get(name, 2))
                 written += [folder / f"{name}.svg", folder / f"{name}.png"]
                 drawing.savefig(written[-2], metadata={"Date": None})
-                drawing.savefig(written[-1], dpi=130)
+                drawing.savefig(written[-1], dpi=110)
     return written
 
 
@@ -66,6 +68,7 @@ def _draw(frame, figure: dict) -> None:
 
 
 def _furnish(frame, layout: dict, note: str) -> None:
+    note = "\n".join(textwrap.wrap(note, LETTERS))
     for axis, its in (("x", layout.get("xaxis", {})), ("y", layout.get("yaxis", {}))):
         if "tickvals" in its:
             words = [plain(str(word)) for word in its.get("ticktext", its["tickvals"])]
@@ -84,9 +87,12 @@ def _furnish(frame, layout: dict, note: str) -> None:
 
 
 def _bars(frame, trace: dict, left: dict[int, float]) -> None:
-    widths = [x or 0.0 for x in trace["x"]]
-    frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=colour(trace["marker"]["color"]))
+    widths, colours = [x or 0.0 for x in trace["x"]], trace["marker"]["color"]
+    shades = [colour(_at(colours, i)) for i in range(len(widths))]
+    bars = frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=shades)
     left |= {y: left.get(y, 0.0) + width for y, width in zip(trace["y"], widths, strict=True)}
+    if "text" in trace:
+        frame.bar_label(bars, trace["text"], padding=3, fontsize=9, color=INK)
 
 
 def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:

@@ -17,7 +17,7 @@ from .figures import figures, group
 from .front import highlights, pareto_front, roles
 from .measured import Measured
 from .pictures import write_pictures
-from .record import Study, Trial, load, read_json
+from .record import RecordError, Study, Trial, load, read_json
 from .spreadsheet import write_rows
 from .tasks import task_map, task_tables
 
@@ -41,8 +41,23 @@ def render(folder: Path, records: Iterable[Path] = ()) -> list[Path]:
         path.write_text(text, encoding="utf-8")
     tables = write_rows(folder / "trials", [asdict(t) for t in study.trials], (f.name for f in fields(Trial)))
     tables += write_rows(folder / "records", beside.rows) if beside.rows else []
-    drawn = figures(study, beside) | {f"tasks-{i}": task_map(t) for i, t in enumerate(task_tables(beside))}
-    return [*pages, *tables, *static.write_pareto(study, folder), *write_pictures(drawn, folder)]
+    return [*pages, *tables, *static.write_pareto(study, folder), *write_pictures(_drawn(study, beside), folder)]
+
+
+def draw(records: Iterable[Path], folder: Path) -> list[Path]:
+    """Writes SVG and PNG of what files of records hold by themselves into `folder`, and returns the paths.
+
+    Raises RecordError when a record is missing or wrong, or nothing in them can be drawn.
+    """
+    drawn = _drawn(Study(()), measured.load(records))
+    if not drawn:
+        raise RecordError("expected records of rivals, scaling, decode or accuracy with several methods, got none")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return write_pictures(drawn, Path(folder))
+
+
+def _drawn(study: Study, beside: Measured) -> dict[str, dict]:
+    return figures(study, beside) | {f"tasks-{i}": task_map(t) for i, t in enumerate(task_tables(beside))}
 
 
 def html(study: Study, tuned: dict | None = None, beside: Measured = Measured()) -> str:  # noqa: B008

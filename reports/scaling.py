@@ -11,7 +11,7 @@ from .plots import plain
 from .record import Number, Text
 
 SERIES = tuple(f"--series-{i}" for i in range(1, 7))
-ROOFS = {"rest": ("the step without the host’s part", "dot"), "memory": ("rows at the memory’s rate", "dash")}
+ROOFS = {"rest": ("if the host’s part took no time", "dot"), "memory": ("rows at the memory’s best rate", "dash")}
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,13 @@ def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
     lines = _lines(steps, "batch" if across == "threads" else "threads", across)
     if not lines:
         return None
-    told = {line[0].label for line in lines}, {_fixed(line[0], across) for line in lines}
+    apart = {line[0].label for line in lines}, {_fixed(line[0], across) for line in lines}
     data, legend = [], []
     for line, colour in zip(lines, SERIES, strict=False):
         data.append(_points(line, across, colour))
-        words = ([line[0].label] if len(told[0]) > 1 else []) + ([_fixed(line[0], across)] if len(told[1]) > 1 else [])
+        words = ([line[0].label] if len(apart[0]) > 1 else []) + (
+            [_fixed(line[0], across)] if len(apart[1]) > 1 else []
+        )
         words += [line[0].file] if len({other[0].file for other in lines}) > 1 else []
         legend.append((", ".join(words) or f"{line[0].label}, {_fixed(line[0], across)}", colour))
         data += _roofs(line, rows, across, colour)
@@ -98,7 +100,8 @@ def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
     layout = _layout(data, across, ticks)
     for trace in data:
         _to_log(trace)
-    return {"data": data, "layout": layout, "height": 360, "legend": legend}
+    told = "; ".join(f"{'dotted' if dash == 'dot' else 'dashed'}: {words}" for words, dash in _shown_roofs(data))
+    return {"data": data, "layout": layout, "height": 360, "legend": legend, "note": told}
 
 
 def _fixed(step: Step, across: str) -> str:
@@ -125,6 +128,11 @@ def _points(line: list[Step], across: str, colour: str) -> dict:
         "error_y": {"type": "data", "symmetric": False, "arrayminus": [max(0.0, v - low) for v, low, _ in known],
                     "array": [max(0.0, high - v) for v, _, high in known], "color": colour, "thickness": 1, "width": 0},
     }  # fmt: skip
+
+
+def _shown_roofs(data: list[dict]) -> list[tuple[str, str]]:
+    drawn = {trace.get("name") for trace in data}
+    return [roof for name, roof in ROOFS.items() if name in drawn]
 
 
 def _to_log(trace: dict) -> None:

@@ -75,6 +75,10 @@ FURTHER = {
         _text("lsh", None, 0.021, 0.02), _text("quest", 0.02, 0.02, 0.1), _text("oracle_topk", 0.02, 0.02, 0.01),
         *(_score(method, task, score) for method, score in (("dense", 90.0), ("lsh", 60.0), ("quest", 30.0))
           for task in ("niah_single_1", "vt", "all")),
+        *({"op": "rivals", "contender": name, "batch": 1, "median_us": us, "exact": name.startswith("exact"),
+           "method": "lsh", "parameters": LSH, "dense_layers": layers, "reason": None if us else "needs more <b>room"}
+          for name, us, layers in (("truffle int8, filled", 1.5e4, 16), ("magicpig_v02 kernels", 4e4, None),
+                                   ("exact: streamed", 9e4, None), ("exact: device", 0, None))),
         {"op": "accuracy_task", "method": "lsh", "task": "vt", "sample": 0, "score": 50.0},
     ],
 }  # fmt: skip

@@ -16,6 +16,7 @@ from truffle.reports.method_label import method_label
 from truffle.reports.methods import panels
 from truffle.reports.record import RecordError, parse
 from truffle.reports.render import html, markdown, render
+from truffle.reports.rivals import rivals
 from truffle.reports.scaling import Step, scaling
 from truffle.reports.tasks import task_tables
 
@@ -27,7 +28,7 @@ def beside(further, file_of) -> Measured:
 
 def test_every_section_has_a_figure(record, beside):
     drawn = figures(parse(record), beside)
-    assert {group(name) for name in drawn} == {"pareto", "steps", "layers", "map", "scaling", "methods"}
+    assert {group(name) for name in drawn} == {"pareto", "steps", "layers", "rivals", "map", "scaling", "methods"}
     assert all(trace["x"] for one in drawn.values() for trace in one["data"])
     assert "NaN" not in json.dumps(drawn)
 
@@ -73,6 +74,25 @@ def test_a_layer_is_the_sum_of_its_parts(beside):
     assert len(layer_times(beside)["data"][0]["x"]) == 1, (
         "a timed step stands for itself, a sweep is left to its figure"
     )
+
+
+def test_rivals_stand_by_time_and_who_did_not_run_is_said(beside):
+    (drawn,) = rivals(beside)
+    names = ["truffle int8, 16 layers exact", "MagicPIG v0.2 kernels", "exact, the rest over the link"]
+    assert drawn["layout"]["yaxis"]["ticktext"] == names
+    assert drawn["data"][0]["x"] == [15, 40, 90]
+    assert drawn["note"].endswith("exact, all on the card did not run: needs more <b>room.")
+    assert len({colour for _, colour in drawn["legend"]}) == 3
+
+
+def test_draw_needs_no_study(further, file_of, tmp_path, capsys):
+    assert main(["draw", str(file_of(further)), "--out", str(tmp_path / "out")]) == 0
+    names = {path.stem for path in (tmp_path / "out").iterdir()}
+    assert names == {"layers", "rivals", "scaling", "methods", "tasks"}
+    further["records"] = further["records"][:1]
+    further["records"][0]["op"] = "other"
+    assert main(["draw", str(file_of(further)), "--out", str(tmp_path / "out")]) == 2
+    assert "expected records of rivals" in capsys.readouterr().err
 
 
 def test_methods_stand_at_the_density_they_were_asked_for_or_come_near(record, beside):
@@ -121,12 +141,13 @@ def test_what_is_missing_is_said_with_its_command(record, fruitless):
     study = parse(record)
     page = html(study)
     missing = absent(study, {"pareto", "map", "steps"})
-    assert [what for what, _, _ in missing] == ["Methods at equal density", "Threads and batch", "Accuracy by task"]
+    names = ["Methods at equal density", "Beside exact decoding", "Threads and batch", "Accuracy by task"]
+    assert [what for what, _, _ in missing] == names
     for what, _, command in missing:
         assert f"<dt>{what}</dt>" in page
         assert "python -m truffle.reports render DIR --records FILE.json" in command
-    assert "--workload llama-3.1-8b@96k" in missing[1][2]
-    assert len(absent(parse(fruitless), set())) == 5
+    assert "--workload llama-3.1-8b@96k" in missing[2][2]
+    assert len(absent(parse(fruitless), set())) == 6
 
 
 def test_render_writes_tables_and_pictures_of_records(record, further, folder_of, file_of):
