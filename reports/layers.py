@@ -1,6 +1,7 @@
 """Where the time of one sampled layer goes, from steps that bench decode or scaling timed: a stacked bar a step."""
 
 from .measured import Measured
+from .method_label import method_label
 from .numbers import figure
 from .plots import plain
 from .scaling import Step
@@ -63,5 +64,7 @@ def _traced(measured: Measured, op: str) -> list[tuple[Step, dict[str, float]]]:
 
 def _two_lines(step: Step) -> str:
     filled = f", {step.dense_layers} dense" if (step.dense_layers or 2) > 2 else ""
-    small = f"{step.threads} threads, batch {step.batch}{filled}"
-    return f"{plain(step.label, 22)}<br><span style='font-size:11px'>{small}</span>"
+    waits = ", spinning" if step.wait_policy == "spin" else ""
+    small = f"{step.threads} threads{waits}, batch {step.batch}{filled}"
+    name = method_label(step.method, step.parameters)
+    return f"{plain(name, 26)}<br><span style='font-size:11px'>{small}</span>"

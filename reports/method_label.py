@@ -2,6 +2,7 @@
 
 import json
 
+from .numbers import percent
 from .record import RecordError, shown
 
 
@@ -17,6 +18,7 @@ def method_label(method: str, parameters: str | None) -> str:
         words += ["not centred"] if own.get("centred") is False else []
     if method == "scan":
         words.append(f"{own.get('bits')} bit{'s' * (own.get('bits') != 1)}")
+        words += [percent(own["budget"])] if isinstance(own.get("budget"), float) else []
     return " ".join(words)
 
 

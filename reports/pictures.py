@@ -13,7 +13,7 @@ MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch
-LETTERS = 62  # in a line of a note
+LETTERS = 50  # in a line of a note
 ACROSS = {"map": 3}  # figures beside one another, of other groups 2
 
 

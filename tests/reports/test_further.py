@@ -210,6 +210,7 @@ def test_command_line_takes_records(record, further, folder_of, file_of, capsys)
         ("lsh", {"K": 12, "L": 60, "probing": {"kind": "ball", "amount": 1}}, "lsh (12, 60) ball 1"),
         ("lsh", {"K": 9, "L": 101, "centred": False}, "lsh (9, 101) not centred"),
         ("scan", {"bits": 1}, "scan 1 bit"),
+        ("scan", {"bits": 4, "budget": 0.01}, "scan 4 bits 1.00\u00a0%"),
     ],
 )
 def test_labels(method, parameters, label):
