@@ -50,7 +50,7 @@ def layer_times(measured: Measured) -> dict | None:
     ]  # fmt: skip
     layout = {
         "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
-        "xaxis": {"title": {"text": "microseconds a layer (measured)"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "us a layer, measured"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
                   "ticktext": [_two_lines(step) for step, _ in traced]},
     }  # fmt: skip

@@ -66,7 +66,7 @@ def _figure(rivals: list[Rival]) -> dict:
     }  # fmt: skip
     layout = {
         "title": {"text": f"Batch {figure(timed[0].batch)}", "x": 0, "xref": "paper", "font": {"size": 14}},
-        "xaxis": {"title": {"text": "milliseconds a step (measured)"}, "range": [0, 1.15 * max(milliseconds)]},
+        "xaxis": {"title": {"text": "ms a step, measured"}, "range": [0, 1.15 * max(milliseconds)]},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
                   "ticktext": [plain(r.name, 34) for r in timed]},
         "bargap": 0.45, "margin": {"t": 36},
