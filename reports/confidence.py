@@ -6,15 +6,16 @@ from .record import Study, Trial
 def confidence(study: Study) -> tuple[str, str]:
     """ "High", "Fair" or "Low", and the reasons in words; both empty where nothing is advised.
 
-    Low: the run was cut short, or the interval of what is chosen overlaps that of the best other kind of answer.
-    Fair: speed was not measured on the card itself or only once, or error on another model than the workload's.
+    Low: the run was cut short, or what is chosen is not clear of the fastest other kind of answer or of the default.
+    Fair: speed was not measured on the card itself, or only once, or without an interval, or error on another model
+    than the workload's.
     """
     chosen = study.chosen or _fastest(study, exact=True)
     if chosen is None:
         return "", ""
     low, fair = _doubts(study, chosen), _reservations(study, chosen)
     word = "Low" if low else "Fair" if fair else "High"
-    return word, "; ".join(low + fair) or "measured, and measured again, clear of the alternatives"
+    return word, "; ".join(low + fair) or "measured, and clear of the alternatives"
 
 
 def _doubts(study: Study, chosen: Trial) -> list[str]:
@@ -22,11 +23,15 @@ def _doubts(study: Study, chosen: Trial) -> list[str]:
     rival = _fastest(study, exact=not chosen.exact)
     if rival is not None and _overlap(chosen, rival):
         found.append(f"its interval overlaps that of {rival.name}")
+    if chosen.gain_low is not None and chosen.gain_low <= 1:
+        found.append("its gain over the default may be none")
     return found
 
 
 def _reservations(study: Study, chosen: Trial) -> list[str]:
     found = [] if chosen.throughput_kind == "measured" else [f"speed is {chosen.throughput_kind or 'of unknown kind'}"]
+    if chosen.tokens_per_s_low is None or chosen.tokens_per_s_high is None:
+        found.append("no interval of it is known")
     if not chosen.exact:
         found += [] if chosen.confirmed else ["measured once"]
         found += ["error is a smaller model’s"] if study.accuracy_model.get("proxy") else []

@@ -27,7 +27,7 @@ def failures(study: Study) -> list[Failure]:
     """Failed trials first, then those ruled out beforehand, by how many; figures apart, equal reasons are one."""
     groups: dict[tuple[str, str], list[Trial]] = {}
     for trial in study.trials:
-        if trial.status != "complete":
+        if trial.status not in ("complete", "repeat"):
             groups.setdefault((trial.status, FIGURE.sub("#", trial.reason or "")), []).append(trial)
     found = [Failure(status, own[0].reason or "no reason recorded", tuple(own)) for (status, _), own in groups.items()]
     return sorted(found, key=lambda f: (f.status != "failed", -len(f.trials)))

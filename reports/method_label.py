@@ -22,14 +22,14 @@ def method_label(method: str, parameters: str | None) -> str:
     return " ".join(words)
 
 
-def own_parameters(method: str, parameters: str | None) -> dict:
-    """The parameters of a record, empty where it has none."""
+def own_parameters(method: str, parameters: str | None, name: str = "parameters") -> dict:
+    """The JSON object in a field of a record, its parameters or what is named, empty where it has none."""
     try:
         own = json.loads(parameters or "{}")
     except ValueError:
         own = None
     if not isinstance(own, dict):
-        raise RecordError(f"parameters of {method} must be a JSON object, got {shown(parameters)}")
+        raise RecordError(f"{name} of {method} must be a JSON object, got {shown(parameters)}")
     return own
 
 

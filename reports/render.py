@@ -57,7 +57,7 @@ def draw(records: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def _drawn(study: Study, beside: Measured) -> dict[str, dict]:
-    return figures(study, beside) | {f"tasks-{i}": task_map(t) for i, t in enumerate(task_tables(beside))}
+    return figures(study, beside) | {f"tasks-{i}": task_map(t) for i, t in enumerate(task_tables(study, beside))}
 
 
 def html(study: Study, tuned: dict | None = None, beside: Measured = Measured()) -> str:  # noqa: B008
@@ -104,7 +104,7 @@ def _environment(**options) -> Environment:
 
 
 def _common(study: Study, beside: Measured) -> dict:
-    drawn, tables = figures(study, beside), task_tables(beside)
+    drawn, tables = figures(study, beside), task_tables(study, beside)
     groups = {group(name) for name in drawn} | ({"tasks"} if tables else set())
     return {
         "study": study,

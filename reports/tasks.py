@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from .measured import Measured
-from .method_label import method_label
+from .method_label import method_label, own_parameters
 from .numbers import figure, percent
-from .record import Number, Text
+from .record import Number, Study, Text, checked
 
 ALL = "all"
 
@@ -60,12 +60,24 @@ class TaskTable:
     lines: tuple[Line, ...]
 
 
-def task_tables(measured: Measured) -> list[TaskTable]:
-    """A table a file, model, context and setup."""
+def task_tables(study: Study, measured: Measured) -> list[TaskTable]:
+    """What the study asked its own trials, then a table a file, model, context and setup."""
     groups: dict[tuple, list[Score]] = {}
     for score in measured.of(Score, "accuracy_task_summary", "accuracy_planted_summary"):
         groups.setdefault((score.file, score.model, score.context, score.setup), []).append(score)
-    return [_table(scores) for scores in groups.values()]
+    return [*_asked(study), *(_table(scores) for scores in groups.values())]
+
+
+def _asked(study: Study) -> list[TaskTable]:
+    """Scores that the study measured for its limits, a line a trial."""
+    known = [(trial, own_parameters(trial.name, trial.scores, "scores")) for trial in study.trials if trial.scores]
+    tasks = tuple(dict.fromkeys(task for _, own in known for task in own))
+    lines = [
+        Line(t.name, t.density, tuple(checked(own.get(task), Number, f"scores of {t.name}") for task in tasks), None)
+        for t, own in known
+    ]
+    title = f"{figure(study.accuracy_model.get('id'))}, the trials of this study that were asked"
+    return [TaskTable(title, tasks, tuple(sorted(lines, key=_worst_last)))] if tasks else []
 
 
 def _table(scores: list[Score]) -> TaskTable:

@@ -88,12 +88,27 @@ def test_confidence_is_high_only_when_nothing_holds_it_down(record):
     assert confidence(parse(record)) == ("Low", "the search is not complete; measured once")
 
 
+def test_an_exact_answer_without_an_interval_is_fair(record):
+    record["complete"], record["answer"]["trial"] = True, 1
+    record["trials"][1] |= {"throughput_kind": "measured", "tokens_per_s_low": None}
+    record["trials"] = record["trials"][:2]
+    assert confidence(parse(record)) == ("Fair", "no interval of it is known")
+
+
 def test_overlapping_intervals_make_it_low(record):
     record["complete"] = True
     record["trials"][1]["tokens_per_s_high"] = record["trials"][17]["tokens_per_s_high"]
     word, why = confidence(parse(record))
     assert word == "Low"
     assert "its interval overlaps that of dense, KV on the CPU" in why
+
+
+def test_a_gain_that_may_be_none_makes_it_low(record):
+    record["complete"] = True
+    record["trials"][17] |= {"gain_low": 0.98, "gain_high": 1.2}
+    assert confidence(parse(record))[0] == "Low"
+    record["trials"][17]["gain_low"] = 1.1
+    assert confidence(parse(record))[0] == "Fair"
 
 
 def test_no_answer_no_confidence(fruitless):
@@ -103,7 +118,9 @@ def test_no_answer_no_confidence(fruitless):
 def test_reasons_that_differ_in_figures_are_one(record):
     for i, trial in enumerate(record["trials"][5:9]):
         trial |= {"status": "pruned", "reason": f"needs {100 + i}.5 GB of 22.7 GB", "label": f"lsh ({i}, 1)"}
+    record["trials"][9] |= {"status": "repeat", "repeat_of": 2}
     found = failures(parse(record))
+    assert "repeat" not in {f.status for f in found}
     assert [f.status for f in found] == sorted((f.status for f in found), key=lambda status: status != "failed")
     memory = next(f for f in found if f.reason.startswith("needs 100.5"))
     assert len(memory.trials) >= 4

@@ -119,12 +119,23 @@ def test_a_study_of_several_methods_needs_no_records(record):
     assert {row.method for row in panel.scored} == {"lsh", "quest"}
 
 
-def test_tasks_put_exact_decoding_first_and_the_rest_by_score(beside):
-    (table,) = task_tables(beside)
+def test_tasks_put_exact_decoding_first_and_the_rest_by_score(record, beside):
+    (table,) = task_tables(parse(record), beside)
     assert table.tasks == ("niah_single_1", "vt")
     assert [line.label for line in table.lines] == ["dense", "lsh (10, 150)", "quest"]
     assert table.lines[1].difference == "-30.0 (-32.0 to -28.0)"
     assert table.lines[0].difference == ""
+
+
+def test_scores_that_the_study_asked_for_are_a_table(record):
+    record["trials"][2]["scores"], record["trials"][3]["scores"] = '{"vt": 20.0}', '{"vt": 60.0, "cwe": 10.0}'
+    (table,) = task_tables(parse(record), Measured())
+    assert table.tasks == ("vt", "cwe")
+    assert [line.scores for line in table.lines] == [(60.0, 10.0), (20.0, None)]
+    assert "Accuracy by task" in markdown(parse(record))
+    record["trials"][2]["scores"] = '{"vt": "high"}'
+    with pytest.raises(RecordError, match="must be a number or null, got 'high'"):
+        html(parse(record))
 
 
 def test_pages_show_them(record, beside):
