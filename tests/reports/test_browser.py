@@ -27,6 +27,7 @@ FLAGS = [
     "--enable-logging=stderr",
     "--virtual-time-budget=5000",
 ]
+GROUPS = {"pareto", "steps", "layers", "rivals", "map", "scaling", "methods"}
 DARK = ("--blink-settings=preferredColorScheme=0", "--force-dark-mode")
 
 # Runs inside the page and tells the frame around it what it saw; the width of a window has a floor, a frame's has none.
@@ -104,14 +105,7 @@ def test_page_works(record, further, folder_of, file_of, width):
     assert seen["overflow"] <= 0
     assert seen["marks"] == 18
     assert seen["drawn"] == seen["figures"]
-    assert {name.split("-")[0] for name in seen["figures"]} == {
-        "pareto",
-        "steps",
-        "layers",
-        "map",
-        "scaling",
-        "methods",
-    }
+    assert {name.split("-")[0] for name in seen["figures"]} == GROUPS
     assert "tokens/s" in seen["hover"]
 
 
