@@ -123,6 +123,7 @@ class Study:
     baselines: tuple[dict, ...] = ()
     created: Text = None
     command: Text = None
+    resolved_command: Text = None
     commit: Text = None
     stop_reason: Text = None
     seconds: Number = None
