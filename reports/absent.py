@@ -12,7 +12,7 @@ def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str]]:
     wanted = {
         "map": (
             "Bits and tables", "fewer than four settings of K and L completed",
-            "python -m autotune --resume --trials 48 --out DIR",
+            f"{study.command or 'python -m autotune --out DIR'} --resume --trials 48",
         ),
         "methods": (
             "Methods at equal density", "the search tried one method",

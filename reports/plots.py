@@ -147,12 +147,12 @@ def step_times(study: Study) -> dict | None:
     parts = [part for part in PARTS if any(getattr(t, part) for t in shown)]
     whole = {
         "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": list(range(len(shown))),
-        "x": [t.step_ms for t in shown], "hovertext": [_whole(t) for t in shown],
+        "x": [_a_token(t, t.step_ms) for t in shown], "hovertext": [_whole(t) for t in shown],
         "marker": {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": "--ink"}},
     }  # fmt: skip
     layout = {
         "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
-        "xaxis": {"title": {"text": "milliseconds a step"}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": "milliseconds a token"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False,
                   "tickvals": list(range(len(shown))), "ticktext": [_two_lines(t) for t in shown]},
     }  # fmt: skip
@@ -175,6 +175,11 @@ def _part_colour(part: str) -> str:
     return "--part-" + part.removeprefix("ms_").replace("_", "-")
 
 
+def _a_token(trial: Trial, milliseconds) -> float | None:
+    """A step's milliseconds over its requests, so that batches compare."""
+    return None if milliseconds is None else milliseconds / (trial.batch_size or 1)
+
+
 def _waits(trial: Trial) -> float | None:
     """Milliseconds of a step that no part accounts for, None below 2% of it, or where no part is known."""
     parts = [getattr(trial, part) for part in PARTS if getattr(trial, part) is not None]
@@ -186,7 +191,8 @@ def _waits(trial: Trial) -> float | None:
 
 def _part(name: str, colour: str, shown: list[Trial], values: list) -> dict:
     return {
-        "type": "bar", "orientation": "h", "y": list(range(len(shown))), "x": values, "hoverinfo": "text",
+        "type": "bar", "orientation": "h", "y": list(range(len(shown))),
+        "x": [_a_token(t, value) for t, value in zip(shown, values, strict=True)], "hoverinfo": "text",
         "hovertext": [_said(name, t, v) for t, v in zip(shown, values, strict=True)],
         "textposition": "none", "marker": {"color": colour, "line": {"width": 0}},
     }  # fmt: skip
@@ -198,4 +204,4 @@ def _whole(trial: Trial) -> str:
 
 
 def _said(what: str, trial: Trial, value) -> str:
-    return f"<b>{plain(trial.name, 60)}</b> · trial {trial.number}<br>{what}: {figure(value)} ms"
+    return f"<b>{plain(trial.name, 60)}</b> · trial {trial.number}<br>{what}: {figure(value)} ms a step"
