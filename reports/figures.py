@@ -1,6 +1,6 @@
 """Every figure of a report by its name, as plain plotly JSON; a name that ends in a number is one of several."""
 
-from . import layers, maps, methods, plots, rivals, scaling
+from . import layers, maps, methods, plots, rivals, scaling, step_times
 from .measured import Measured
 from .record import Study
 
@@ -9,7 +9,7 @@ def figures(study: Study, measured: Measured) -> dict[str, dict]:
     """Those that there is data for: pareto, steps, layers, rivals-0.., map-0.., scaling-0.., methods-0.. ."""
     found = {
         "pareto": plots.pareto(study),
-        "steps": plots.step_times(study),
+        "steps": step_times.step_times(study),
         "layers": layers.layer_times(measured),
     }
     several = {

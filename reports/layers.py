@@ -4,7 +4,7 @@ from .measured import Measured
 from .method_label import method_label
 from .numbers import figure
 from .plots import plain
-from .scaling import Step
+from .timed_step import Step
 
 PARTS = {
     "weights": ("weights", "--part-weights"),

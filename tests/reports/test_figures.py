@@ -11,9 +11,10 @@ from truffle.reports.front import highlights, pareto_front, roles
 from truffle.reports.kl_axis import KlAxis
 from truffle.reports.labels import label_sides, short_name
 from truffle.reports.maps import k_l_maps
-from truffle.reports.plots import pareto, step_times
+from truffle.reports.plots import pareto
 from truffle.reports.record import Study, Trial, parse
 from truffle.reports.render import TEMPLATES
+from truffle.reports.step_times import step_times
 from truffle.reports.tables import trials_table
 
 

@@ -17,8 +17,9 @@ from truffle.reports.methods import panels
 from truffle.reports.record import RecordError, parse
 from truffle.reports.render import html, markdown, render
 from truffle.reports.rivals import rivals
-from truffle.reports.scaling import Step, scaling
+from truffle.reports.scaling import scaling
 from truffle.reports.tasks import task_tables
+from truffle.reports.timed_step import Step
 
 
 @pytest.fixture
