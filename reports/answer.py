@@ -1,5 +1,6 @@
 """The answer in words: what to set, what it gains, at what error, and how each figure came about."""
 
+from .confidence import confidence
 from .numbers import DASH, duration, figure, gibibytes, interval, percent, size, times
 from .record import Study, Trial
 
@@ -44,10 +45,13 @@ def facts(study: Study) -> list[tuple[str, str, str]]:
         found.append(("Against exact", times(answer.get("gain_over_dense")), f"the speed of {exact}"))
         if chosen.origin != "default":
             gain = times(answer.get("gain_over_default"))
-            found.append(("Against the default", gain, "the speed of the paper's own setting"))
+            known = _at_95(chosen.gain_low, chosen.gain_high)
+            note = ", ".join(part for part in ("the speed of the paper's own setting", known) if part)
+            found.append(("Against the default", gain, note))
         found.append(("KL against dense", figure(chosen.kl), _kl_note(study, chosen)))
         found.append(("Density", percent(chosen.density), "keys attended outside sink and window"))
-    return found
+    word, why = confidence(study)
+    return found + ([("Confidence", word, why)] if word else [])
 
 
 def _advised(study: Study) -> Trial | None:

@@ -1,22 +1,11 @@
-"""The report's figures as plain plotly JSON; a colour "--name" is a CSS variable that the page resolves."""
+"""The Pareto front as plain plotly JSON; a colour "--name" is a CSS variable that the page resolves."""
 
-from .front import highlights, pareto_front
+from .front import pareto_front
 from .kl_axis import KlAxis
 from .labels import label_sides, short_name
 from .numbers import DASH, figure, interval, percent, size
 from .record import Study, Trial
 
-PARTS = {
-    "ms_weights": "weights",
-    "ms_gpu_attend": "attention on the GPU",
-    "ms_hash": "hashing",
-    "ms_launch": "launches",
-    "ms_link": "link",
-    "ms_cpu_retrieve": "retrieval on the CPU",
-    "ms_cpu_attend": "attention on the CPU",
-    "ms_gpu_retrieve": "retrieval on the GPU",
-    "ms_gpu_sample": "sampled keys on the GPU",
-}
 SYMBOLS = {"default": "diamond", "paper": "square", "exact": "triangle-up"}
 
 
@@ -84,8 +73,9 @@ def _points(study: Study, axis: KlAxis, sides: dict, name: str, trials: list[Tri
     return {
         "type": "scatter", "mode": "markers+text", "name": name, "hoverinfo": "text",
         "x": [axis.at(t.kl) for t in trials], "y": [t.tokens_per_s for t in trials],
-        "text": [plain(short_name(study, t)) for t in trials], "hovertext": [hover(t) for t in trials],
-        "textposition": [sides[t.number] for t in trials], "cliponaxis": False,
+        "text": [plain(short_name(study, t)) if t.number in sides else "" for t in trials],
+        "hovertext": [hover(t) for t in trials],
+        "textposition": [sides.get(t.number, "top left") for t in trials], "cliponaxis": False,
         "textfont": {"color": "--ink", "size": 12},
         "marker": {"opacity": 1, "color": [_fill(t, colour) for t in trials], "line": {"width": 2, "color": colour},
                    "size": [15 if t is study.chosen else 10 for t in trials],
@@ -135,52 +125,3 @@ def _limit_word(axis: KlAxis, limit: float) -> list[dict]:
     place = {"x": axis.at(limit), "y": 1, "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
     font = {"color": "--ink", "size": 12}
     return [place | {"text": f"KL limit {figure(limit)}", "showarrow": False, "font": font}]
-
-
-def step_times(study: Study) -> dict | None:
-    """Stacked bars of the parts of a step for the trials with a role; None when no parts are known."""
-    shown = [t for t in highlights(study) if any(getattr(t, part) is not None for part in PARTS)]
-    if not shown:
-        return None
-    parts = [part for part in PARTS if any(getattr(t, part) for t in shown)]
-    whole = {
-        "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": list(range(len(shown))),
-        "x": [t.step_ms for t in shown], "hovertext": [_whole(t) for t in shown],
-        "marker": {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": "--ink"}},
-    }  # fmt: skip
-    layout = {
-        "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
-        "xaxis": {"title": {"text": "milliseconds a step"}, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False,
-                  "tickvals": list(range(len(shown))), "ticktext": [_two_lines(t) for t in shown]},
-    }  # fmt: skip
-    legend = [(PARTS[part], _part_colour(part)) for part in parts]
-    data = [*(_part(part, shown) for part in parts), whole]
-    return {"data": data, "layout": layout, "height": 70 + 46 * len(shown), "legend": legend}
-
-
-def _two_lines(trial: Trial) -> str:
-    small = f"trial {trial.number}, batch {figure(trial.batch_size)}"
-    return f"{plain(trial.name, 20)}<br><span style='font-size:11px'>{small}</span>"
-
-
-def _part_colour(part: str) -> str:
-    return "--part-" + part.removeprefix("ms_").replace("_", "-")
-
-
-def _part(part: str, shown: list[Trial]) -> dict:
-    values = [getattr(t, part) for t in shown]
-    return {
-        "type": "bar", "orientation": "h", "y": list(range(len(shown))), "x": values, "hoverinfo": "text",
-        "hovertext": [_said(PARTS[part], t, v) for t, v in zip(shown, values, strict=True)],
-        "textposition": "none", "marker": {"color": _part_colour(part), "line": {"width": 0}},
-    }  # fmt: skip
-
-
-def _whole(trial: Trial) -> str:
-    hidden = f"<br>hidden, one part behind another: {figure(trial.ms_hidden)} ms" if trial.ms_hidden else ""
-    return _said("whole step", trial, trial.step_ms) + hidden
-
-
-def _said(what: str, trial: Trial, value) -> str:
-    return f"<b>{plain(trial.name, 60)}</b> · trial {trial.number}<br>{what}: {figure(value)} ms"

@@ -48,6 +48,9 @@ class Trial:
     store_format: Text = None
     attend_with: Text = None
     parameters: Text = None
+    repeat_of: Number = None
+    repeats: Number = None
+    screen_error: Number = None
     kl: Number = None
     kl_low: Number = None
     kl_high: Number = None
@@ -56,6 +59,7 @@ class Trial:
     output_error: Number = None
     density: Number = None
     rows: Number = None
+    scores: Text = None
     tokens_per_s: Number = None
     tokens_per_s_low: Number = None
     tokens_per_s_high: Number = None
@@ -78,6 +82,8 @@ class Trial:
     feasible: Flag = None
     infeasible_because: Text = None
     confirmed: Flag = None
+    gain_low: Number = None
+    gain_high: Number = None
     seconds: Number = None
 
     @property
@@ -117,6 +123,7 @@ class Study:
     baselines: tuple[dict, ...] = ()
     created: Text = None
     command: Text = None
+    resolved_command: Text = None
     commit: Text = None
     stop_reason: Text = None
     seconds: Number = None

@@ -1,65 +1,101 @@
-"""A study folder into report.html, report.md, trials.csv and the Pareto front as SVG and PNG."""
+"""A study folder, and records given beside it, into report.html, report.md, tables and pictures."""
 
-import csv
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from . import answer, maps, numbers, plots, static
+from . import answer, measured, numbers, static
+from .absent import absent
+from .comparison import Comparison
+from .failures import failures
+from .figures import figures, group
 from .front import highlights, pareto_front, roles
-from .record import Study, Trial, load, read_json
+from .measured import Measured
+from .pictures import write_pictures
+from .record import RecordError, Study, Trial, load, read_json
+from .spreadsheet import write_rows
+from .tasks import task_map, task_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(folder: Path) -> list[Path]:
+def render(folder: Path, records: Iterable[Path] = ()) -> list[Path]:
     """Writes the reports of folder/study.json (and tuned.json, if there) beside it.
+
+    Args:
+        folder: also where everything is written.
+        records: files of `python -m truffle.bench ... --json`, for the sections that a study has no data for.
 
     Returns the paths written. Raises RecordError, with nothing written, when a record is missing or wrong.
     """
     folder = Path(folder)
-    study = load(folder)
+    study, beside = load(folder), measured.load(records)
     tuned = read_json(folder / "tuned.json") if (folder / "tuned.json").exists() else None
-    pages = {folder / "report.html": html(study, tuned), folder / "report.md": markdown(study)}
+    pages = {folder / "report.html": html(study, tuned, beside), folder / "report.md": markdown(study, beside)}
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
-    return [*pages, write_csv(study, folder / "trials.csv"), *static.write_pareto(study, folder)]
+    tables = write_rows(folder / "trials", [asdict(t) for t in study.trials], (f.name for f in fields(Trial)))
+    tables += write_rows(folder / "records", beside.rows) if beside.rows else []
+    return [*pages, *tables, *static.write_pareto(study, folder), *write_pictures(_drawn(study, beside), folder)]
 
 
-def html(study: Study, tuned: dict | None = None) -> str:
+def draw(records: Iterable[Path], folder: Path) -> list[Path]:
+    """Writes SVG and PNG of what files of records hold by themselves into `folder`, and returns the paths.
+
+    Raises RecordError when a record is missing or wrong, or nothing in them can be drawn.
+    """
+    drawn = _drawn(Study(()), measured.load(records))
+    if not drawn:
+        raise RecordError("expected records of rivals, scaling, decode or accuracy with several methods, got none")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return write_pictures(drawn, Path(folder))
+
+
+def _drawn(study: Study, beside: Measured) -> dict[str, dict]:
+    return figures(study, beside) | {f"tasks-{i}": task_map(t) for i, t in enumerate(task_tables(study, beside))}
+
+
+def html(study: Study, tuned: dict | None = None, beside: Measured = Measured()) -> str:  # noqa: B008
     """One self-contained page; all text from the record is escaped."""
     from plotly.offline import get_plotlyjs
 
-    figures = {"pareto": plots.pareto(study), "steps": plots.step_times(study)}
-    figures |= {f"map-{i}": figure for i, figure in enumerate(maps.k_l_maps(study))}
-    environment = _environment(autoescape=True)
-    return environment.get_template("report.html").render(
-        **_common(study),
-        figures={name: figure for name, figure in figures.items() if figure},
-        tuned=None if tuned is None else json.dumps(tuned, indent=2, ensure_ascii=False),
-        plotly=Markup(get_plotlyjs()),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+    return (
+        _environment(autoescape=True)
+        .get_template("report.html")
+        .render(
+            **_common(study, beside),
+            tuned=None if tuned is None else json.dumps(tuned, indent=2, ensure_ascii=False),
+            plotly=Markup(get_plotlyjs()),
+            style=_own("report.css"),
+            script=_own("table.js") + _own("report.js"),
+        )
     )
 
 
-def markdown(study: Study) -> str:
+def markdown(study: Study, beside: Measured = Measured()) -> str:  # noqa: B008
     """A short page for a pull request; text from the record cannot become Markdown or markup."""
-    environment = _environment(autoescape=False, finalize=escape_markdown)
-    return environment.get_template("report.md").render(**_common(study), fenced=fenced)
+    return _markdown().get_template("report.md").render(**_common(study, beside), fenced=fenced)
 
 
-def write_csv(study: Study, path: Path) -> Path:
-    """Every trial, every field, as recorded; missing values are empty."""
-    with path.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, [field.name for field in fields(Trial)])
-        writer.writeheader()
-        writer.writerows(asdict(trial) for trial in study.trials)
-    return path
+def compared(comparison: Comparison) -> tuple[str, str]:
+    """A comparison as Markdown and as a page."""
+    given = {"c": comparison, "n": numbers}
+    page = _environment(autoescape=True).get_template("compare.html")
+    text = _markdown().get_template("compare.md").render(**given)
+    return text, page.render(**given, style=_own("report.css"), script=_own("table.js"))
+
+
+def _own(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _markdown() -> Environment:
+    return _environment(autoescape=False, finalize=escape_markdown)
 
 
 def _environment(**options) -> Environment:
@@ -67,9 +103,17 @@ def _environment(**options) -> Environment:
     return Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, **layout, **options)
 
 
-def _common(study: Study) -> dict:
+def _common(study: Study, beside: Measured) -> dict:
+    drawn, tables = figures(study, beside), task_tables(study, beside)
+    groups = {group(name) for name in drawn} | ({"tasks"} if tables else set())
     return {
         "study": study,
+        "figures": drawn,
+        "groups": groups,
+        "tables": tables,
+        "absent": absent(study, groups),
+        "failures": failures(study),
+        "sources": beside.sources,
         "answer": answer,
         "n": numbers,
         "roles": roles(study),

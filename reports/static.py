@@ -47,7 +47,7 @@ def _draw(study: Study):
     frame.plot([axis.at(t.kl) for t in front], [t.tokens_per_s for t in front], color=ACCENT, lw=1.3,
                drawstyle="steps-post", zorder=2)  # fmt: skip
     sides = label_sides(study, axis, highest(points))
-    for trial in points:
+    for trial in (t for t in points if t.number in sides):
         _say(frame, short_name(study, trial), (axis.at(trial.kl), trial.tokens_per_s), *SIDES[sides[trial.number]])
     frame.set_ylim(0, highest(points))
     if not points:

@@ -1,5 +1,3 @@
-"use strict";
-
 const figures = JSON.parse(document.getElementById("figures").textContent);
 
 // Colours are named by CSS variable in the figures, so that one record serves both themes.
@@ -30,35 +28,21 @@ function furnished(figure, narrow) {
   };
 }
 
+// A phone has room for the two labels that matter; taps tell the others.
+function labelled(trace, narrow) {
+  const kept = (word) => (/^(chosen|default)/.test(word) ? word : "");
+  return narrow && trace.mode === "markers+text" ? { ...trace, text: trace.text.map(kept) } : trace;
+}
+
 function draw() {
   const style = getComputedStyle(document.documentElement);
   const narrow = window.innerWidth < 640;
   for (const [name, figure] of Object.entries(figures)) {
     const layout = resolved(furnished(figure, narrow), style);
-    Plotly.react(name, resolved(figure.data, style), layout, { responsive: true, displayModeBar: false });
+    const data = figure.data.map((trace) => labelled(trace, narrow));
+    Plotly.react(name, resolved(data, style), layout, { responsive: true, displayModeBar: false });
   }
 }
 
-function sortable(table) {
-  const headers = [...table.tHead.rows[0].cells];
-  const key = (row, column) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-  const compare = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
-  headers.forEach((header, column) =>
-    header.addEventListener("click", () => {
-      const ascending = header.getAttribute("aria-sort") !== "ascending";
-      headers.forEach((other) => other.removeAttribute("aria-sort"));
-      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const rows = [...table.tBodies[0].rows];
-      // What is missing stays last in either direction.
-      rows.sort((x, y) => {
-        const [a, b] = [key(x, column), key(y, column)];
-        return (a === "") - (b === "") || (ascending ? compare(a, b) : compare(b, a));
-      });
-      table.tBodies[0].append(...rows);
-    }),
-  );
-}
-
-document.querySelectorAll("table.sortable").forEach(sortable);
 draw();
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

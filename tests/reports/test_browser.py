@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from truffle.reports.render import render
+from truffle.reports.comparison import compare
+from truffle.reports.render import compared, render
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -26,6 +27,7 @@ FLAGS = [
     "--enable-logging=stderr",
     "--virtual-time-budget=5000",
 ]
+GROUPS = {"pareto", "steps", "layers", "rivals", "map", "scaling", "methods"}
 DARK = ("--blink-settings=preferredColorScheme=0", "--force-dark-mode")
 
 # Runs inside the page and tells the frame around it what it saw; the width of a window has a floor, a frame's has none.
@@ -33,20 +35,40 @@ PROBE = """<script>
 window.addEventListener("load", () => setTimeout(() => {
   const column = () => [...document.querySelectorAll("td.trial")].map((cell) => Number(cell.dataset.value));
   const sorted = (name) => {
-    [...document.querySelectorAll("th button")].find((button) => button.textContent === name).click();
+    [...document.querySelectorAll("th button")].find((button) => button.textContent === name)?.click();
     return column();
   };
-  Plotly.Fx.hover("pareto", [{ curveNumber: 1, pointNumber: 0 }]);
+  if (window.Plotly) Plotly.Fx.hover("pareto", [{ curveNumber: 1, pointNumber: 0 }]);
   parent.postMessage({
     recorded: column(), ascending: sorted("KL"), descending: sorted("KL"), byName: sorted("Status"),
     marks: document.querySelectorAll("#pareto .points path").length,
-    figures: document.querySelectorAll(".figure .main-svg").length,
+    figures: [...document.querySelectorAll(".figure")].map((figure) => figure.id),
+    drawn: [...document.querySelectorAll(".figure")]
+      .filter((figure) => figure.querySelector(".main-svg :is(.point path, .points path, .js-line)")).map((f) => f.id),
     hover: document.querySelector("#pareto .hovertext")?.textContent ?? "",
     requests: performance.getEntriesByType("resource").map((entry) => entry.name),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     width: window.innerWidth,
   }, "*");
 }, 800));
+</script></body>"""
+SORTER = """<script>
+addEventListener("load", () => {
+  const wrong = [];
+  for (const table of document.querySelectorAll("table.sortable"))
+    for (const header of table.tHead.rows[0].cells) {
+      header.querySelector("button").click();
+      const values = [...table.tBodies[0].rows].map((row) => {
+        const cell = row.cells[header.cellIndex];
+        return cell.dataset.value ?? cell.textContent.trim();
+      });
+      const known = values.filter((value) => value !== "");
+      const rising = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b) <= 0 : Number(a) <= Number(b));
+      if (!known.every((value, i) => i === 0 || rising(known[i - 1], value))) wrong.push(header.textContent);
+    }
+  const out = document.createElement("pre"); out.id = "seen"; out.textContent = JSON.stringify(wrong);
+  document.body.append(out);
+});
 </script></body>"""
 FRAME = """<body style="margin:0"><iframe src="probed.html" style="border:0;width:{width}px;height:3000px"></iframe>
 <script>addEventListener("message", (said) => {{
@@ -73,16 +95,17 @@ def probed(folder, width: int) -> tuple[dict, list[str]]:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_works(record, folder_of, width):
+def test_page_works(record, further, folder_of, file_of, width):
     folder = folder_of(record)
-    render(folder)
+    render(folder, [file_of(further)])
     seen, console = probed(folder, width)
     assert console == []
     assert seen["requests"] == []
     assert seen["width"] == width
     assert seen["overflow"] <= 0
     assert seen["marks"] == 18
-    assert seen["figures"] >= 5
+    assert seen["drawn"] == seen["figures"]
+    assert {name.split("-")[0] for name in seen["figures"]} == GROUPS
     assert "tokens/s" in seen["hover"]
 
 
@@ -98,6 +121,28 @@ def test_table_sorts_and_keeps_the_missing_last(record, folder_of):
         assert known == sorted(known)
         assert set(order[-len(missing) :]) == missing
     assert {kl[number] is None for number in seen["byName"][-4:]} == {True}
+
+
+def test_every_table_sorts_by_any_column(record, further, folder_of, file_of):
+    folder = folder_of(record)
+    render(folder, [file_of(further)])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    (folder / "sorted.html").write_text(SORTER.join(page.rsplit("</body>", 1)), encoding="utf-8")
+    dom, console = browse(folder, "sorted.html", "--dump-dom")
+    assert console == []
+    assert json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', dom)[1])) == []
+    methods = re.findall(r'<tr><td class="trial">([^<]*)</td>', dom)
+    assert sorted(methods) == ["dense", "lsh (10, 150)", "quest"]
+
+
+def test_comparison_is_quiet_and_fits_a_phone(record, folder_of, tmp_path):
+    folder = folder_of(record)
+    page = compared(compare(folder, folder))[1]
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    seen, console = probed(folder, 390)
+    assert console == []
+    assert seen["requests"] == []
+    assert seen["overflow"] <= 0
 
 
 def test_hostile_page_runs_nothing(record, folder_of):

@@ -11,9 +11,10 @@ from truffle.reports.front import highlights, pareto_front, roles
 from truffle.reports.kl_axis import KlAxis
 from truffle.reports.labels import label_sides, short_name
 from truffle.reports.maps import k_l_maps
-from truffle.reports.plots import pareto, step_times
+from truffle.reports.plots import pareto
 from truffle.reports.record import Study, Trial, parse
 from truffle.reports.render import TEMPLATES
+from truffle.reports.step_times import step_times
 from truffle.reports.tables import trials_table
 
 
@@ -101,8 +102,8 @@ def test_step_times_stack_to_the_recorded_parts(record):
     drawn = step_times(parse(record))
     recorded = {t["number"]: t for t in record["trials"]}
     link = next(trace for trace in drawn["data"] if trace["marker"]["color"] == "--part-link")
-    assert max(link["x"]) == recorded[0]["ms_link"]
-    assert drawn["data"][-1]["x"][0] == recorded[17]["step_ms"]
+    assert max(link["x"]) == recorded[0]["ms_link"] / recorded[0]["batch_size"]
+    assert drawn["data"][-1]["x"][0] == recorded[17]["step_ms"] / recorded[17]["batch_size"]
     assert len(drawn["layout"]["yaxis"]["ticktext"]) == len(link["x"])
 
 
@@ -189,3 +190,14 @@ def test_terminal_table_reads_no_markup(record):
     text = shown(record)
     assert "[red]x[/nope]" in text
     assert "\x1b[31m" not in text
+
+
+def test_what_no_part_accounts_for_is_waiting(record):
+    trial = record["trials"][17]
+    known = sum(value for name, value in trial.items() if name.startswith("ms_") and value)
+    trial |= {"step_ms": known + 30.0, "ms_hidden": None, "batch_size": 1}
+    *_, waits, whole = step_times(parse(record))["data"]
+    assert waits["marker"]["color"] == "--part-waits"
+    assert waits["x"][0] == pytest.approx(30)
+    assert whole["x"][0] == known + 30.0
+    assert "waits and the rest: 30.0 ms a step" in waits["hovertext"][0]

@@ -16,6 +16,8 @@ HOSTILE = (
     "</script><script>alert(1)</script><img src=https://evil.example/x onerror=alert(2)> | **b** `c` $\\frac{ \x1b[31m"
 )
 
+ALWAYS = {"report.html", "report.md", "trials.csv", "trials.parquet", "pareto.svg", "pareto.png"}
+
 
 class Page(HTMLParser):
     """Elements, attributes and text of a page, its scripts apart."""
@@ -44,7 +46,7 @@ class Page(HTMLParser):
 def test_render_writes_every_file(record, folder_of):
     folder = folder_of(record)
     paths = render(folder)
-    assert {p.name for p in paths} == {"report.html", "report.md", "trials.csv", "pareto.svg", "pareto.png"}
+    assert {p.name for p in paths} == {*ALWAYS, "steps.svg", "steps.png", "map.svg", "map.png"}
     assert all(p.parent == folder and p.stat().st_size > 500 for p in paths)
     assert (folder / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert "Made-up figures" in (folder / "report.md").read_text(encoding="utf-8")
@@ -117,7 +119,7 @@ def test_first_line_says_when_nothing_is_to_change(record, trial, expected):
 
 
 def test_study_without_a_complete_trial(fruitless, folder_of):
-    assert len(render(folder_of(fruitless))) == 5
+    assert {p.name for p in render(folder_of(fruitless))} == ALWAYS
     assert first_lines(fruitless) == ("No answer: no trial completed",) * 2
     page = Page(html(parse(fruitless)))
     assert "no room" in page.text
@@ -126,14 +128,14 @@ def test_study_without_a_complete_trial(fruitless, folder_of):
 
 
 def test_study_without_trials_renders(fruitless, folder_of):
-    assert len(render(folder_of(fruitless | {"trials": []}))) == 5
+    assert {p.name for p in render(folder_of(fruitless | {"trials": []}))} == ALWAYS
 
 
 def test_every_optional_field_may_be_null(record, folder_of):
     keep = ("number", "status", "method", "origin")
     for trial in record["trials"]:
         trial.update({key: None for key in trial if key not in keep})
-    assert len(render(folder_of(record))) == 5
+    assert {p.name for p in render(folder_of(record))} == ALWAYS
     assert "None" not in Page(html(parse(record))).text
 
 
@@ -174,8 +176,8 @@ def test_hostile_text_stays_text_in_markdown(record, folder_of):
     assert not re.search(r"(?<!\\)[`*]", body.replace("**", ""))
     assert re.fullmatch(r"\s*````\n```\n.*\n````\s*", command, re.DOTALL)
     rows = [line for line in body.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 11}
-    assert len(render(folder_of(record))) == 5
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 5, 11}
+    assert len(render(folder_of(record))) == 10
 
 
 def test_tuned_file_is_shown(record, folder_of):
@@ -212,7 +214,7 @@ def test_broken_record_is_named(folder_of, text, message):
 
 def test_command_line(record, folder_of, capsys):
     assert main(["render", str(folder_of(record))]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 10
 
 
 def test_command_line_without_a_study(tmp_path, capsys):

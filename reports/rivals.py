@@ -1,0 +1,91 @@
+"""Ways to decode timed in turns in the same memory, from records of bench rivals: bars of milliseconds a step."""
+
+from dataclasses import dataclass
+
+from .measured import Measured
+from .method_label import method_label
+from .numbers import figure, interval
+from .plots import plain
+from .record import Flag, Number, Text
+
+NAMES = {
+    "exact: device": "exact, all on the card",
+    "exact: device and host": "exact, the rest on the CPU",
+    "exact: streamed": "exact, the rest over the link",
+    "exact: host": "exact, all on the CPU",
+    "magicpig_v02 kernels": "MagicPIG v0.2 kernels",
+}
+OURS, THEIRS, EXACT = "--accent", "--part-cpu-retrieve", "--part-gpu-attend"
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way to decode; the field names are the record's own, `reason` says why it did not run."""
+
+    contender: str
+    batch: int
+    file: str
+    method: Text = None
+    parameters: Text = None
+    workload: Text = None
+    vram_limit: Text = None
+    exact: Flag = None
+    reason: Text = None
+    dense_layers: Number = None
+    median_us: Number = None
+    median_us_low: Number = None
+    median_us_high: Number = None
+
+    @property
+    def name(self) -> str:
+        """In words: exact ways by where keys and values are that do not fit, others by whose kernels."""
+        filled = f", {self.dense_layers} layers exact" if self.dense_layers and "filled" in self.contender else ""
+        return NAMES.get(self.contender, self.contender.removesuffix(", filled")) + filled
+
+    @property
+    def colour(self) -> str:
+        return EXACT if self.exact else OURS if self.contender.startswith("truffle") else THEIRS
+
+
+def rivals(measured: Measured) -> list[dict]:
+    """A plotly figure a file, workload and batch, the fastest first."""
+    groups: dict[tuple, list[Rival]] = {}
+    for rival in measured.of(Rival, "rivals"):
+        groups.setdefault((rival.file, rival.workload, rival.vram_limit, rival.batch), []).append(rival)
+    return [_figure(own) for own in groups.values() if any(rival.median_us for rival in own)]
+
+
+def _figure(rivals: list[Rival]) -> dict:
+    timed = sorted((r for r in rivals if r.median_us), key=lambda r: r.median_us)
+    places, milliseconds = list(range(len(timed))), [r.median_us / 1e3 for r in timed]
+    bars = {
+        "type": "bar", "orientation": "h", "y": places, "x": milliseconds, "hoverinfo": "text",
+        "textposition": "outside",
+        "text": [figure(value) for value in milliseconds], "hovertext": [_hover(r) for r in timed], "cliponaxis": False,
+        "marker": {"color": [r.colour for r in timed], "line": {"width": 0}},
+    }  # fmt: skip
+    layout = {
+        "title": {"text": f"Batch {figure(timed[0].batch)}", "x": 0, "xref": "paper", "font": {"size": 14}},
+        "xaxis": {"title": {"text": "ms a step, measured"}, "range": [0, 1.15 * max(milliseconds)]},
+        "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
+                  "ticktext": [plain(r.name, 34) for r in timed]},
+        "bargap": 0.45, "margin": {"t": 36},
+    }  # fmt: skip
+    shown = {OURS: "sampled, this project’s kernels", THEIRS: "sampled, others’ kernels", EXACT: "exact"}
+    legend = [(words, colour) for colour, words in shown.items() if any(r.colour == colour for r in timed)]
+    height = 110 + 34 * len(timed)
+    return {"data": [bars], "layout": layout, "height": height, "legend": legend, "note": _note(rivals, timed)}
+
+
+def _note(rivals: list[Rival], timed: list[Rival]) -> str:
+    first = next((r for r in timed if not r.exact), timed[0])
+    held = f", card held to {first.vram_limit}" if first.vram_limit else ""
+    sampled = "" if first.exact else f", {method_label(first.method or '', first.parameters)}"
+    lost = "".join(f" {r.name} did not run: {r.reason}." for r in rivals if not r.median_us)
+    return f"{first.workload or 'workload not recorded'}{held}{sampled}.{lost}"
+
+
+def _hover(rival: Rival) -> str:
+    low, high = rival.median_us_low, rival.median_us_high
+    bounds = "" if low is None or high is None else interval(low / 1e3, high / 1e3)
+    return f"<b>{plain(rival.name)}</b><br>{figure(rival.median_us / 1e3)} ms {bounds}<br>{plain(rival.file)}"
