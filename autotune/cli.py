@@ -9,9 +9,10 @@ from pathlib import Path
 
 from truffle.autotune import stack
 from truffle.autotune.backtest_options import add_backtest_arguments, add_estimate_arguments
+from truffle.autotune.replay_options import add_replay_commands
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "worker", "profiles", "show", "export", "calibrate", "backtest", "estimate")
+COMMANDS = ("tune", "worker", "profiles", "show", "export", "calibrate", "backtest", "estimate", "record", "replay", "verify", "compare")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_backtest_arguments(backtest)
     estimate = subparsers.add_parser("estimate", help="steps of a workload on every card, estimated")
     add_estimate_arguments(estimate)
+    add_replay_commands(subparsers)
     return parser
 
 
@@ -94,6 +96,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--storage", metavar="URL", help="keep the study in a database that workers join, postgresql://user@host/name"
     )
     tune.add_argument("--study", metavar="NAME", help="what the study in --storage is called (default: as --out is)")
+    tune.add_argument(
+        "--replay", type=Path, metavar="GRID", help="tune a recorded grid in place of this machine, measuring nothing"
+    )
     tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
     tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
     tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")

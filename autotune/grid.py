@@ -37,6 +37,15 @@ class GridExact(Frozen):
     kind: Literal["measured", "estimated"]
 
 
+class GridErrors(Frozen):
+    """What its errors were measured on: a model, or one synthetic layer, at texts of `context` tokens."""
+
+    model: str
+    context: int
+    samples: int
+    steps: int
+
+
 class Grid(Frozen):
     """The whole file.
 
@@ -58,6 +67,7 @@ class Grid(Frozen):
     gpu: str | None
     host: GridHost
     exact: GridExact
+    errors_on: GridErrors
     parts: dict[str, dict[str, tuple[Value, ...]]]
     accuracy: dict[str, dict[str, float | None]] = {}
     step_ms: dict[str, tuple[float, ...]] = {}

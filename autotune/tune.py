@@ -19,14 +19,13 @@ from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
 from truffle.autotune.exact_runs import measured_ways
 from truffle.autotune.facts import facts
-from truffle.autotune.isolation import IsolatedBench
-from truffle.autotune.local_bench import make
 from truffle.autotune.lock import held
 from truffle.autotune.measuring import Bench
 from truffle.autotune.options import require_free, require_options, without_password
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
+from truffle.autotune.replayed import bench_of, exact_ways_of, replayed_setup
 from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
@@ -45,22 +44,22 @@ def tune(arguments: argparse.Namespace) -> int:
     """
     started = time.monotonic()
     require_options(arguments)
-    out = arguments.out or Path("tuned") / arguments.gpu
+    out = arguments.out or Path("tuned") / (arguments.replay.stem if arguments.replay else arguments.gpu)
     if not arguments.dry_run:
         require_free(out, arguments.resume and not arguments.storage)
-    setup = set_up(arguments)
+    setup = replayed_setup(arguments) if arguments.replay else set_up(arguments)
     for note in setup.target.notes:
         print(note, file=sys.stderr)
     if arguments.accuracy_only:
         return _accuracy_only(arguments, setup, out)
-    exact_ways = baselines.exact_baselines(setup.workload, setup.target)
+    exact_ways = exact_ways_of(setup)
     _require_one(exact_ways, setup)
     if arguments.dry_run:
         print_plan(setup.space, exact_ways)
         return 0
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with IsolatedBench(make, setup.plan) as bench:
+        with bench_of(setup) as bench:
             if setup.target.is_here:
                 exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
                 _require_one(exact_ways, setup)
@@ -71,7 +70,7 @@ def tune(arguments: argparse.Namespace) -> int:
 def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with IsolatedBench(make, setup.plan) as bench:
+        with bench_of(setup) as bench:
             study = known or _opened(arguments, setup, out)
             search, stop_reason = searched(study, arguments, setup, bench, 0.0)
             finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
