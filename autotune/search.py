@@ -21,6 +21,7 @@ from truffle.autotune.sharing import beating, retry_stale
 from truffle.autotune.space import Space
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import STATES, StudyError, stored_records
+from truffle.autotune.thread_sweep import line_up_threads
 from truffle.model.config import DecodeConfig
 
 INTERRUPTED, DEFAULT = "interrupted", "default"
@@ -92,6 +93,14 @@ class Search:
                 self._one()
         except KeyboardInterrupt:
             return INTERRUPTED
+
+    def sweep_threads(self, timeout_s: float) -> None:
+        """Measure the best point with every other number of threads, as far as there is time."""
+        records, end = self.judged(), time.monotonic() + timeout_s
+        best = best_feasible(records)
+        for _ in range(line_up_threads(self._study, best, records) if best else 0):
+            if time.monotonic() < end:
+                self._one()
 
     def _told(self) -> list[TrialRecord]:
         """All records by number, repeats among them."""

@@ -33,7 +33,7 @@ from truffle.autotune.storage import open_study, stored_records
 from truffle.autotune.worker import announce, open_shared
 from truffle.model.tuned import Study as Summary
 
-CONFIRMING = 0.25  # of the search's time
+CONFIRMING, SWEEPING = 0.25, 0.1  # of the search's time
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -107,14 +107,15 @@ class Run:
     def search(self, study: Study, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
         search, stop_reason = searched(study, self.arguments, self.setup, bench, self.fastest.tokens_per_s or 0.0)
-        records = search.judged()
         if stop_reason != INTERRUPTED:
-            _say("measuring the best points and the default again, taking turns")
+            _say("measuring the best point with other threads, then the best and the default again, taking turns")
             try:
-                records = confirm(records, self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+                search.sweep_threads(SWEEPING * self.arguments.timeout)
+                records = confirm(search.judged(), self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+                return search, records, stop_reason
             except KeyboardInterrupt:
                 stop_reason = INTERRUPTED
-        return search, records, stop_reason
+        return search, search.judged(), stop_reason
 
     def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
         """Decide and write; the exit status."""
