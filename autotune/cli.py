@@ -12,7 +12,20 @@ from truffle.autotune.backtest_options import add_backtest_arguments, add_estima
 from truffle.autotune.replay_options import add_replay_commands
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "worker", "profiles", "show", "export", "calibrate", "backtest", "estimate", "record", "replay", "verify", "compare")
+COMMANDS = (
+    "tune",
+    "worker",
+    "profiles",
+    "show",
+    "export",
+    "calibrate",
+    "backtest",
+    "estimate",
+    "record",
+    "replay",
+    "verify",
+    "compare",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -148,5 +148,3 @@ def _rounded(figures: dict[str, float | None]) -> dict[str, float | None]:
 
 def _short(value: float) -> float:
     return float(f"{value:.5g}")
-
-

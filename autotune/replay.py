@@ -32,7 +32,7 @@ class Recording:
 
     def __init__(self, space: GridSpace, seed: int = 0) -> None:
         self._grid = space.grid
-        self._keys = {config.model_dump_json(): key for key, config in space.configs.items()}
+        self._keys = {_identity(config): key for key, config in space.configs.items()}
         self._random = np.random.default_rng(seed)
         strays = [stdev(map(math.log, s)) for s in self._grid.step_ms.values() if len(s) > 1]
         self._stray = math.exp(WITHIN * median(strays)) if strays else 1.0
@@ -43,7 +43,7 @@ class Recording:
         return Measured(found, 0.0)
 
     def _timed(self, config: DecodeConfig) -> dict[str, Any]:
-        samples = self._grid.step_ms.get(self._keys.get(config.model_dump_json(), ""))
+        samples = self._grid.step_ms.get(self._keys.get(_identity(config), ""))
         if not samples:
             raise MeasureError("the grid has no time of this setting")
         step_ms = float(self._random.choice(samples))
@@ -58,3 +58,8 @@ class Recording:
         if known is None or fidelity not in FIGURES:
             raise MeasureError(f"the grid has no {fidelity} of this setting")
         return {name: known.get(name) for name in FIGURES[fidelity]}
+
+
+def _identity(config: DecodeConfig) -> tuple[object, ...]:
+    """A config whatever the names of the implementations that `auto` took."""
+    return config.parameters.model_dump_json(), config.execution.model_dump_json(), config.fused, config.resident

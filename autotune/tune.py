@@ -132,6 +132,7 @@ class Run:
         target, workload = self.setup.target, self.setup.workload
         entries = facts(self.arguments, self.setup.setting, max_kl, summary, workload, target)
         record = outputs.study_record(decision, self.exact_ways, records, target, workload, **entries)
+        record["fingerprint"] = self.setup.fingerprint
         record["answer"]["fastest_exact"] = self.fastest.name
         if not complete:
             record["answer"]["detail"].append("The run was interrupted: no figure has been measured a second time.")
