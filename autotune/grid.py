@@ -69,8 +69,8 @@ class Grid(Frozen):
     exact: GridExact
     errors_on: GridErrors
     parts: dict[str, dict[str, tuple[Value, ...]]]
-    accuracy: dict[str, dict[str, float | None]] = {}
-    step_ms: dict[str, tuple[float, ...]] = {}
+    accuracy: dict[str, dict[str, float | None]] = Field(default_factory=dict)
+    step_ms: dict[str, tuple[float, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _axes_agree(self) -> Grid:

@@ -137,8 +137,8 @@ def _exact(workload: Workload, timer: GridTimer, target: Target | None) -> GridE
 def _about_time(gpu: str | None) -> str:
     rest = "the rest is estimated from the card's profile" if gpu else "nothing else is in it"
     return (
-        f"A step is its attention layers, of which one was timed by turns with other settings, and {rest}. Each setting "
-        f"has {SAMPLES} samples, each the fastest fifth of {ROUNDS} turns of {CALLS} calls."
+        f"A step is its attention layers, of which one was timed by turns with other settings, and {rest}. Each "
+        f"setting has {SAMPLES} samples, each the fastest fifth of {ROUNDS} turns of {CALLS} calls."
     )
 
 

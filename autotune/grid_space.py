@@ -35,7 +35,7 @@ class GridSpace(MixedSpace):
         for K, L in (default, *PAPER_POINTS):
             point = self._plain({"K": K, "L": L})
             if point:
-                yield "default" if (K, L) == default else "paper", point
+                yield "default" if default == (K, L) else "paper", point
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
         """A setting as the sampler asks for it."""
@@ -76,7 +76,7 @@ class GridSpace(MixedSpace):
         return None
 
 
-def space_of(grid: Grid, source: Path, seed: int = 0) -> GridSpace:
+def space_of(grid: Grid, source: Path) -> GridSpace:
     """The space of a grid, on the machine that it was recorded on."""
     axes = (values for part in grid.parts.values() for name, values in part.items() if name == "threads")
     threads = tuple(sorted({int(value) for values in axes for value in values})) or (grid.host.logical_cpus,)
@@ -86,7 +86,7 @@ def space_of(grid: Grid, source: Path, seed: int = 0) -> GridSpace:
     host = Host(there.name, there.logical_cpus, there.memory_bytes, (), there.isa, False, f"as {source.name} has it")
     target = Target(profiles.load(grid.gpu) if grid.gpu else None, False, host, notes, recorded=True)
     methods = tuple(dict.fromkeys(str(axes.get("method", (LSH,))[0]) for axes in grid.parts.values()))
-    return GridSpace(parse_workload(grid.workload), target, threads, seed, methods, grid=grid)
+    return GridSpace(parse_workload(grid.workload), target, threads, 0, methods, grid=grid)
 
 
 def _asked(trial: Any, name: str, values: tuple[Value, ...]) -> Value:

@@ -29,7 +29,7 @@ def replayed_setup(arguments: argparse.Namespace) -> Setup:
     for name in ("storage", "host", "vram_limit", "min_score", "accuracy_only"):
         given = getattr(arguments, name)
         expect(not given, name, "none beside --replay, which measures nothing", given)
-    space, errors = space_of(found, arguments.replay, arguments.seed), found.errors_on
+    space, errors = space_of(found, arguments.replay), found.errors_on
     arguments.gpu, arguments.workload, arguments.model = found.gpu or "none", found.workload, errors.model
     arguments.methods = ",".join(space.methods)
     for name in ("context", "samples", "steps"):
