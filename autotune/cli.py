@@ -1,4 +1,4 @@
-"""python -m autotune: tune for a card, list the cards, explain or export a tuned file, calibrate, test estimates."""
+"""python -m autotune: tune for a card, list the cards, explain, export or verify a tuned file, calibrate, replay."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--min-score", action="append", default=[], metavar="TASK=SCORE",
         help="a score, 0 to 100, that a task must reach on --model, such as niah_single_1=90; may be repeated",
     )  # fmt: skip
-    tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
+    tune.add_argument(
+        "--trials", type=int, default=24, help="finished trials in total, before threads are swept (%(default)s)"
+    )
     tune.add_argument(
         "--timeout",
         type=float,

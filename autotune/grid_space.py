@@ -37,7 +37,7 @@ class GridSpace(MixedSpace):
             if point:
                 yield "default" if default == (K, L) else "paper", point
 
-    def suggest(self, trial: optuna.Trial) -> DecodeConfig:
+    def suggest(self, trial: optuna.Trial | optuna.trial.FixedTrial) -> DecodeConfig:
         """A setting as the sampler asks for it."""
         part = _asked(trial, "part", tuple(self.grid.parts))
         point = {name: _asked(trial, name, values) for name, values in self.grid.parts[str(part)].items()}

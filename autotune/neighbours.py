@@ -32,7 +32,8 @@ def line_up_neighbour(study: optuna.Study, number: int) -> None:
 def other(among: BaseDistribution, value: Any, random: np.random.Generator) -> Any:
     """Another value: of names any, of numbers one that is near, by their logarithm where they are asked for by it."""
     if isinstance(among, CategoricalDistribution):
-        return random.choice([choice for choice in among.choices if choice != value]).item()
+        others = [choice for choice in among.choices if choice != value]
+        return others[random.integers(len(others))]
     assert isinstance(among, IntDistribution | FloatDistribution)
     scale, back = (np.log, np.exp) if among.log else (float, float)
     low, high, middle = scale(among.low), scale(among.high), scale(value)
