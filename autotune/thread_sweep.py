@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 import optuna
+from optuna.trial import TrialState
 
 from truffle.autotune.record import TrialRecord
 
@@ -22,6 +23,8 @@ def line_up_threads(study: optuna.Study, best: TrialRecord, records: Sequence[Tr
     trials = study.get_trials(deepcopy=False)
     known = {trials[number].params.get(THREADS) for number in alike}
     missing = [index for index in range(among.low, among.high + 1) if index not in known]
+    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):  # planned, and not come to
+        study.tell(study.ask(), state=TrialState.FAIL)
     for index in missing:
         study.enqueue_trial({**trial.params, THREADS: index}, user_attrs={"origin": THREADS})
     return len(missing)
