@@ -1,4 +1,4 @@
-"""python -m autotune: tune for a card, list the cards, explain or export a tuned file, calibrate, test estimates."""
+"""python -m autotune: tune for a card, list the cards, explain, export or verify a tuned file, calibrate, replay."""
 
 from __future__ import annotations
 
@@ -9,9 +9,23 @@ from pathlib import Path
 
 from truffle.autotune import stack
 from truffle.autotune.backtest_options import add_backtest_arguments, add_estimate_arguments
+from truffle.autotune.replay_options import add_replay_commands
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "worker", "profiles", "show", "export", "calibrate", "backtest", "estimate")
+COMMANDS = (
+    "tune",
+    "worker",
+    "profiles",
+    "show",
+    "export",
+    "calibrate",
+    "backtest",
+    "estimate",
+    "record",
+    "replay",
+    "verify",
+    "compare",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_backtest_arguments(backtest)
     estimate = subparsers.add_parser("estimate", help="steps of a workload on every card, estimated")
     add_estimate_arguments(estimate)
+    add_replay_commands(subparsers)
     return parser
 
 
@@ -79,7 +94,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--min-score", action="append", default=[], metavar="TASK=SCORE",
         help="a score, 0 to 100, that a task must reach on --model, such as niah_single_1=90; may be repeated",
     )  # fmt: skip
-    tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
+    tune.add_argument(
+        "--trials", type=int, default=24, help="finished trials in total, before threads are swept (%(default)s)"
+    )
     tune.add_argument(
         "--timeout",
         type=float,
@@ -94,6 +111,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--storage", metavar="URL", help="keep the study in a database that workers join, postgresql://user@host/name"
     )
     tune.add_argument("--study", metavar="NAME", help="what the study in --storage is called (default: as --out is)")
+    tune.add_argument(
+        "--replay", type=Path, metavar="GRID", help="tune a recorded grid in place of this machine, measuring nothing"
+    )
     tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
     tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
     tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")

@@ -125,3 +125,31 @@ def estimate(arguments: argparse.Namespace) -> int:
     from truffle.autotune import estimates
 
     return estimates.run(arguments)
+
+
+def record(arguments: argparse.Namespace) -> int:
+    """Record a grid of settings."""
+    from truffle.autotune import grid_recorder
+
+    return grid_recorder.record(arguments)
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Judge the search on recorded grids."""
+    from truffle.autotune import replay_command
+
+    return replay_command.run(arguments)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Measure what a tuned file says once more."""
+    from truffle.autotune import verify as verifying
+
+    return verifying.run(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Tell two studies apart."""
+    from truffle.autotune import compare as comparing
+
+    return comparing.run(arguments)

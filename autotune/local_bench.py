@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from truffle.autotune.evaluate import AccuracyMeter
 from truffle.autotune.measuring import Fidelity, Measured
@@ -38,15 +40,16 @@ class Plan:
 class LocalBench:
     """Measures here."""
 
-    def __init__(self, accuracy: AccuracyMeter, throughput: ThroughputMeter | None) -> None:
-        timing = {"throughput": throughput.measure} if throughput else {}
-        self._measures = {
-            **timing,
-            "statistics": accuracy.statistics,
-            "output_error": accuracy.output_error,
-            "kl": accuracy.kl,
-            "tasks": accuracy.tasks,
-        }
+    def __init__(self, accuracy: AccuracyMeter | None, throughput: ThroughputMeter | None) -> None:
+        self._measures: dict[str, Callable[[DecodeConfig], dict[str, Any]]] = {}
+        self._measures |= {"throughput": throughput.measure} if throughput else {}
+        if accuracy:
+            self._measures |= {
+                "statistics": accuracy.statistics,
+                "output_error": accuracy.output_error,
+                "kl": accuracy.kl,
+                "tasks": accuracy.tasks,
+            }
 
     def measure(self, config: DecodeConfig, fidelity: Fidelity, repeat: int = 0) -> Measured:
         """See `measuring.Bench`; what a config does wrong is raised as it comes."""
@@ -66,3 +69,8 @@ def make(plan: Plan) -> LocalBench:
     accuracy.prepare()
     throughput = ThroughputMeter(plan.workload, plan.target, threads, plan.seed) if plan.timed else None
     return LocalBench(accuracy, throughput)
+
+
+def make_timed(workload: Workload, target: Target, seed: int) -> LocalBench:
+    """One that measures throughput alone, and needs no model."""
+    return LocalBench(None, ThroughputMeter(workload, target, hardware.detect().cpu.usable_cpus, seed))

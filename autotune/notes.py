@@ -5,13 +5,14 @@ from __future__ import annotations
 from truffle.autotune.filling import OWN_LAYERS, written
 from truffle.autotune.method_space import is_reference
 from truffle.autotune.record import TrialRecord
+from truffle.autotune.thread_sweep import on_threads
 from truffle.model.config import METHODS
 
 
 def notes(records: list[TrialRecord]) -> list[str]:
     """Sentences on the records that were measured; none where nothing has to be said."""
     measured = [record for record in records if record.kl is not None]
-    return [*_on_references(measured), *_on_streaming(measured), *_on_filling(measured)]
+    return [*_on_references(measured), *_on_streaming(measured), *_on_filling(measured), *on_threads(measured)]
 
 
 def _on_references(records: list[TrialRecord]) -> list[str]:

@@ -40,14 +40,14 @@ def tuned_config(
         match=_match(target),
         config=_config(answer.trial, exact, space),
         evidence=tuned.Evidence(
-            accuracy=_accuracy(answer.trial, proxy),
+            accuracy=_accuracy(answer.trial, proxy, target),
             throughput=_throughput(answer.trial, exact, target),
             baselines=_baselines(records, exact, target),
         ),
         front=tuple(
             tuned.FrontPoint(
                 config=_config(record, exact, space),
-                accuracy=_accuracy(record, proxy),
+                accuracy=_accuracy(record, proxy, target),
                 throughput=_throughput(record, exact, target),
             )
             for record in front(records, exact)
@@ -88,7 +88,7 @@ def _hardware(target: Target) -> tuned.Hardware:
             source=target.host.source,
         ),
         link=tuned.Link(gen=gpu.link.gen, width=gpu.link.width) if gpu else None,
-        kind="measured" if target.is_here else "estimated",
+        kind=target.kind,
         vram_limit_bytes=target.vram_limit_bytes,
     )
 
@@ -104,21 +104,22 @@ def _match(target: Target) -> tuned.Match:
     return whole.model_copy(update={"equal": whole.equal + held})
 
 
-def _accuracy(record: TrialRecord | None, proxy: str) -> dict[str, Figure]:
+def _accuracy(record: TrialRecord | None, proxy: str, target: Target) -> dict[str, Figure]:
     if record is None:
         return {"kl": Figure(value=0.0, kind="measured", measured_on="exact attention, by definition")}
+    kind = "replayed" if target.recorded else "measured"
     proxy += f", dense layers {written(OWN_LAYERS)} only" if record.filled else ""
-    found = {"kl": Figure(value=record.kl, ci95=(record.kl_low, record.kl_high), kind="measured", measured_on=proxy)}
+    found = {"kl": Figure(value=record.kl, ci95=(record.kl_low, record.kl_high), kind=kind, measured_on=proxy)}
     for name in ("top1", "perplexity_ratio", "output_error", "density", "rows"):
         value = getattr(record, name)
         if value is not None:  # dense attends everything
-            found[name] = Figure(value=value, kind="measured", measured_on=proxy)
+            found[name] = Figure(value=value, kind=kind, measured_on=proxy)
     return found
 
 
 def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> dict[str, Figure]:
     machine = f"{target.card}, {target.host.name} ({target.host.source})"
-    where = f"{machine}, a few layers, scaled"
+    where = machine if target.recorded else f"{machine}, a few layers, scaled"
     if record is None:
         return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
     where += ", the reference implementation" if is_reference(record.method) else ""

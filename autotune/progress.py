@@ -42,10 +42,10 @@ class StudyProgress:
         if record.status == "failed":
             self.say(f"trial {record.number} {record.label}: failed: {record.reason}")
             return
-        self._finished += 1
+        self._finished += record.status == "complete"
         self._bar.update(self._task, completed=self._finished)
         rate = "" if record.tokens_per_s is None else f", {record.tokens_per_s:.3g} tokens/s ({record.throughput_kind})"
-        limits = "" if record.feasible else f"; {record.infeasible_because}"
+        limits = "" if record.infeasible_because is None else f"; {record.infeasible_because}"
         self.say(
             f"trial {record.number} {record.label}, {record.threads} threads, batch {record.batch_size}: "
             f"KL {record.kl:.4f}{rate}{limits}"

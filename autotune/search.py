@@ -9,16 +9,19 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from truffle.autotune.answer import best_feasible
 from truffle.autotune.ladder import Ladder, RuledOut
 from truffle.autotune.limits import Limits, judge
 from truffle.autotune.measuring import Bench, require_finite
 from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.neighbours import line_up_neighbour
 from truffle.autotune.record import TrialRecord, describe, memory_fields
 from truffle.autotune.repeats import pooled_records
 from truffle.autotune.sharing import beating, retry_stale
 from truffle.autotune.space import Space
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import STATES, StudyError, stored_records
+from truffle.autotune.thread_sweep import line_up_threads
 from truffle.model.config import DecodeConfig
 
 INTERRUPTED, DEFAULT = "interrupted", "default"
@@ -91,6 +94,14 @@ class Search:
         except KeyboardInterrupt:
             return INTERRUPTED
 
+    def sweep_threads(self, timeout_s: float) -> None:
+        """Measure the best point with every other number of threads, as far as there is time."""
+        records, end = self.judged(), time.monotonic() + timeout_s
+        best = best_feasible(records)
+        for _ in range(line_up_threads(self._study, best, records) if best else 0):
+            if time.monotonic() < end:
+                self._one()
+
     def _told(self) -> list[TrialRecord]:
         """All records by number, repeats among them."""
         limits = self.limits
@@ -101,6 +112,7 @@ class Search:
         if not self._may_ask():
             time.sleep(POLL_S)
             return
+        self._look_beside_the_best()
         trial = self._study.ask()
         origin = trial.user_attrs.get("origin", "search")
         config = self._space.suggest(trial)
@@ -119,6 +131,14 @@ class Search:
         """Whether the limit is known, or planned points are left: those are measured whole, whatever it is."""
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return self.limits.max_kl is not None or bool(waiting)
+
+    def _look_beside_the_best(self) -> None:
+        """Every other time that the sampler would be asked."""
+        trials = self._study.get_trials(deepcopy=False)
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        best = None if waiting or len(trials) % 2 else best_feasible(self.judged())
+        if best:
+            line_up_neighbour(self._study, best.number)
 
     def _tried(self, trial: optuna.Trial, origin: str, config: DecodeConfig) -> tuple[TrialRecord, dict[str, float]]:
         """The trial's record, and by how much of each limit it goes beyond them."""

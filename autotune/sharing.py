@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from optuna.storages._heartbeat import BaseHeartbeat
 from sqlalchemy.exc import SQLAlchemyError
 
-from truffle.autotune.storage import DIRECTIONS, StudyError
+from truffle.autotune.storage import DIRECTIONS, StudyError, sampler
 
 BEAT_S, SILENT_S, MOST_RETRIES = 10, 45, 2
 # Heartbeats have been "experimental" in Optuna since 2.9: nothing that a user can do anything about.
@@ -51,9 +51,8 @@ def shared_study(storage: RDBStorage, name: str, seed: int | None) -> optuna.Stu
     Args:
         seed: of the sampler; workers leave it open, or all would ask for the same points.
     """
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
     return optuna.create_study(
-        storage=storage, study_name=name, directions=DIRECTIONS, sampler=sampler, load_if_exists=True
+        storage=storage, study_name=name, directions=DIRECTIONS, sampler=sampler(seed), load_if_exists=True
     )
 
 

@@ -50,12 +50,17 @@ def open_study(folder: Path, fingerprint: dict[str, Any], seed: int) -> optuna.S
         storage=storage,
         study_name="truffle",
         directions=DIRECTIONS,
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
+        sampler=sampler(seed),
         load_if_exists=True,
     )
     require_same(study, fingerprint)
     _reap(study)
     return study
+
+
+def sampler(seed: int | None) -> optuna.samplers.BaseSampler:
+    """What asks for points; without a seed, other ones each time."""
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
 
 
 def stored_records(study: optuna.Study) -> list[TrialRecord]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from truffle.autotune import known_error
 from truffle.autotune.measured_profile import with_measured
@@ -53,6 +54,7 @@ class Target:
 
     Attributes:
         vram_limit_bytes: what the card is held to, no more than it has; None where all of it may be used.
+        recorded: whether a recording stands in for it.
     """
 
     gpu: GpuProfile | None
@@ -60,11 +62,17 @@ class Target:
     host: Host
     notes: tuple[str, ...]
     vram_limit_bytes: int | None = None
+    recorded: bool = False
 
     @property
     def is_here(self) -> bool:
         """Whether the target is this machine, so that whole layers can be run on it."""
         return self.host.here and (self.gpu is None or self.gpu_present)
+
+    @property
+    def kind(self) -> Literal["measured", "estimated", "replayed"]:
+        """How what is said of this machine came about."""
+        return "replayed" if self.recorded else "measured" if self.is_here else "estimated"
 
     @property
     def gpu_memory_bytes(self) -> int:

@@ -19,14 +19,13 @@ from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
 from truffle.autotune.exact_runs import measured_ways
 from truffle.autotune.facts import facts
-from truffle.autotune.isolation import IsolatedBench
-from truffle.autotune.local_bench import make
 from truffle.autotune.lock import held
 from truffle.autotune.measuring import Bench
 from truffle.autotune.options import require_free, require_options, without_password
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
+from truffle.autotune.replayed import bench_of, exact_ways_of, replayed_setup
 from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
@@ -34,7 +33,7 @@ from truffle.autotune.storage import open_study, stored_records
 from truffle.autotune.worker import announce, open_shared
 from truffle.model.tuned import Study as Summary
 
-CONFIRMING = 0.25  # of the search's time
+CONFIRMING, SWEEPING = 0.25, 0.1  # of the search's time
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -45,22 +44,22 @@ def tune(arguments: argparse.Namespace) -> int:
     """
     started = time.monotonic()
     require_options(arguments)
-    out = arguments.out or Path("tuned") / arguments.gpu
+    out = arguments.out or Path("tuned") / (arguments.replay.stem if arguments.replay else arguments.gpu)
     if not arguments.dry_run:
         require_free(out, arguments.resume and not arguments.storage)
-    setup = set_up(arguments)
+    setup = replayed_setup(arguments) if arguments.replay else set_up(arguments)
     for note in setup.target.notes:
         print(note, file=sys.stderr)
     if arguments.accuracy_only:
         return _accuracy_only(arguments, setup, out)
-    exact_ways = baselines.exact_baselines(setup.workload, setup.target)
+    exact_ways = exact_ways_of(setup)
     _require_one(exact_ways, setup)
     if arguments.dry_run:
         print_plan(setup.space, exact_ways)
         return 0
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with IsolatedBench(make, setup.plan) as bench:
+        with bench_of(setup) as bench:
             if setup.target.is_here:
                 exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
                 _require_one(exact_ways, setup)
@@ -71,7 +70,7 @@ def tune(arguments: argparse.Namespace) -> int:
 def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with IsolatedBench(make, setup.plan) as bench:
+        with bench_of(setup) as bench:
             study = known or _opened(arguments, setup, out)
             search, stop_reason = searched(study, arguments, setup, bench, 0.0)
             finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
@@ -108,14 +107,15 @@ class Run:
     def search(self, study: Study, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
         search, stop_reason = searched(study, self.arguments, self.setup, bench, self.fastest.tokens_per_s or 0.0)
-        records = search.judged()
         if stop_reason != INTERRUPTED:
-            _say("measuring the best points and the default again, taking turns")
+            _say("measuring the best point with other threads, then the best and the default again, taking turns")
             try:
-                records = confirm(records, self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+                search.sweep_threads(SWEEPING * self.arguments.timeout)
+                records = confirm(search.judged(), self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+                return search, records, stop_reason
             except KeyboardInterrupt:
                 stop_reason = INTERRUPTED
-        return search, records, stop_reason
+        return search, search.judged(), stop_reason
 
     def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
         """Decide and write; the exit status."""
@@ -132,6 +132,7 @@ class Run:
         target, workload = self.setup.target, self.setup.workload
         entries = facts(self.arguments, self.setup.setting, max_kl, summary, workload, target)
         record = outputs.study_record(decision, self.exact_ways, records, target, workload, **entries)
+        record["fingerprint"] = self.setup.fingerprint
         record["answer"]["fastest_exact"] = self.fastest.name
         if not complete:
             record["answer"]["detail"].append("The run was interrupted: no figure has been measured a second time.")

@@ -39,6 +39,11 @@ class LayerData:
         made = {name: self.__dict__[name] for name in kept if name in self.__dict__}
         return self._sharing(sizes, store=self.store, **made)
 
+    def with_scan(self, bits: int, wanted: float, batch: int) -> LayerData:
+        """The same keys and values under another scan and another batch."""
+        made = {"codes": self.codes} if bits == self.sizes.bits and "codes" in self.__dict__ else {}
+        return self._sharing(replace(self.sizes, bits=bits, wanted=wanted, batch=batch), store=self.store, **made)
+
     def with_codes(self, codes: Codes) -> LayerData:
         """The same keys and queries with other codes of them."""
         return self._sharing(self.sizes, codes=codes)

@@ -141,7 +141,8 @@ def test_killed_resumed_and_explained(tmp_path, capsys):
     assert "made with vram_limit_bytes 21474836480" in capsys.readouterr().err
     assert main(["--gpu", "4090", "--vram-limit", "20GiB", *resume]) == 0
     study = json.loads((out / "study.json").read_text())
-    assert sum(trial["status"] == "complete" and trial["origin"] != "baseline" for trial in study["trials"]) == 3
+    beside = ("baseline", "threads")  # exact ways, and the best point with other numbers of threads
+    assert sum(trial["status"] == "complete" and trial["origin"] not in beside for trial in study["trials"]) == 3
     config = tuned.load(out / "tuned.json")
     assert config.hardware.profile == "rtx-4090"
     assert config.hardware.kind == "estimated"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.autotune.fakes import Bench, space
+from truffle.autotune.answer import best_feasible
 from truffle.autotune.evaluate import accuracy_key
 from truffle.autotune.limits import Limits
 from truffle.autotune.measuring import MeasureError
@@ -12,6 +13,7 @@ from truffle.autotune.record import describe
 from truffle.autotune.search import Search
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
+from truffle.autotune.thread_sweep import on_threads
 
 FINGERPRINT = {"gpu": "rtx-4090", "workload": "llama-3.1-8b@96k"}
 
@@ -82,9 +84,7 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
     found = search(tmp_path / "s", bench=bench)
     run(found, 25)
     assert len(bench.keys("kl")) == len(set(bench.keys("kl")))
-    names = ("K", "L", "min_hits", "family", "probing", "store_format", "dense_layers")
-    names += ("threads", "batch_size", "pinning", "attend_with")
-    settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
+    settings = [r.config for r in complete(found)]
     assert len(settings) == len(set(settings)), "no point is measured twice"
     assert {r.store_format for r in complete(found)} == {"bfloat16", "int8"}, "both formats are tried"
     assert all(found._space.config_of(r).execution.store_format == r.store_format for r in complete(found))
@@ -108,6 +108,37 @@ def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_recor
         assert config.fused == (r.attend_with == "retrieve_attend")
     probed = {accuracy_key(found._space.config_of(r)) for r in done}
     assert len(bench.keys("kl")) == len(probed), "accuracy is that of the parameters, whichever operations attend"
+
+
+def test_every_other_point_lies_beside_the_best(tmp_path):
+    found = search(tmp_path / "s")
+    run(found, 20)
+    trials = found._study.get_trials()
+    lined_up = [trial for trial in trials if trial.user_attrs.get("origin") == "search" and not trial.number % 2]
+    asked = [trial for trial in trials if "origin" not in trial.user_attrs]
+    assert len(lined_up) > 4
+    assert len(asked) > 4
+    for trial in lined_up[1:]:
+        asked_for = trial.system_attrs["fixed_params"]
+        others = (other.params for other in trials[: trial.number])
+        assert any(sum(o.get(name) != value for name, value in asked_for.items()) == 1 for o in others)
+
+
+def test_the_best_point_is_measured_with_every_number_of_threads(tmp_path):
+    found = search(tmp_path / "s")
+    run(found, 3)  # of those that are planned, others still wait
+    best = best_feasible(found.judged())
+    found.sweep_threads(60)
+    swept = [r for r in complete(found) if r.origin == "threads"]
+    assert {best.threads, *(r.threads for r in swept)} == {1, 2, 4}
+    assert {(r.K, r.L, r.batch_size) for r in swept} == {(best.K, best.L, best.batch_size)}
+    (said,) = on_threads(found.judged())
+    assert said.startswith(f"By CPU threads, {best.label} does, in tokens/s, 1: ")
+    assert said.endswith("; 4 do 4.0 times what 1 do.")
+    before = len(found._study.trials)
+    found.sweep_threads(60)
+    assert len(found._study.trials) == before, "all are known"
+    assert on_threads([r for r in found.judged() if r.origin != "threads"]) == []
 
 
 def test_a_failed_trial_is_a_record_and_the_search_goes_on(tmp_path):
