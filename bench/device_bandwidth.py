@@ -33,7 +33,7 @@ class DeviceRates(Frozen):
         product_bytes_per_s: weights of a layer that are multiplied by one vector, captured.
         scan_bytes_per_s: codes and scratch of a scan of several requests, less its kernels' latencies.
         kernel_latency_s: a kernel of a decoder layer that is no product and has next to nothing to do, captured among
-            its like.
+            the products.
     """
 
     name: str

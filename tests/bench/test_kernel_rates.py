@@ -77,9 +77,11 @@ def test_work_of_a_scan_by_hand():
 
 
 def test_the_small_kernels_of_a_layer_run_again_and_again():
-    layer = device_layer.small_kernels("cpu")
+    multiply, multiplied = device_layer.multiplying("cpu", [(64, 32)] * 4), []
+    layer = device_layer.small_kernels("cpu", lambda which: (multiply(which), multiplied.append(which))[1])
     for _ in range(3):
         layer()
+    assert multiplied == 3 * list(range(len(device_layer.PRODUCTS)))
 
 
 def calibration(**cpu) -> HostCalibration:
