@@ -35,7 +35,7 @@ def device(name: str) -> DeviceRates:
     sizes = {1 << 10: 2e-5, 1 << 28: (1 << 28) / 50e9}
     return DeviceRates(
         name=name, memory_copy_bytes_per_s=spread(4e12), launch_latency_s=spread(1e-6),
-        product_bytes_per_s=spread(3e12), kernel_latency_s=spread(4e-6),
+        product_bytes_per_s=spread(3e12), layer_kernel_latency_s=spread(4e-6), scan_bytes_per_s=spread(2e12),
         link=tuple(LinkPoint(direction=way, size_bytes=size, latency_s=spread(seconds))
                    for way in ("h2d", "d2h") for size, seconds in sizes.items()),
     )  # fmt: skip
