@@ -92,7 +92,14 @@ def _keeps_default(best: TrialRecord, default: TrialRecord | None, exact_rate: f
     if default is None or not default.feasible or default.number == best.number:
         return False
     beats_exact = (default.tokens_per_s_low or 0.0) > exact_rate
-    return beats_exact and (best.tokens_per_s_low or 0.0) <= (default.tokens_per_s_high or 0.0)
+    return beats_exact and not gains(best, default)
+
+
+def gains(best: TrialRecord, default: TrialRecord) -> bool:
+    """Whether a point is faster than the default by more than noise: by turns that both took, or by their intervals."""
+    if best.gain_low is not None:
+        return best.gain_low > 1
+    return (best.tokens_per_s_low or 0.0) > (default.tokens_per_s_high or 0.0)
 
 
 def _fit_of(default: TrialRecord | None) -> str:

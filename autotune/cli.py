@@ -11,7 +11,7 @@ from truffle.autotune import stack
 from truffle.autotune.backtest_options import add_backtest_arguments, add_estimate_arguments
 from truffle.model.parser import OneLineParser
 
-COMMANDS = ("tune", "profiles", "show", "export", "calibrate", "backtest", "estimate")
+COMMANDS = ("tune", "worker", "profiles", "show", "export", "calibrate", "backtest", "estimate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +39,10 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True)
     tune = subparsers.add_parser("tune", help="search settings and write a tuned config and reports (the default)")
     add_tune_arguments(tune)
+    worker = subparsers.add_parser("worker", help="run trials of a study that a tuner keeps in a database")
+    worker.add_argument("--storage", required=True, metavar="URL", help="the database, as the tuner was given it")
+    worker.add_argument("--study", metavar="NAME", help="the study (default: the only one that the database holds)")
+    worker.add_argument("--host", type=Path, metavar="FILE", help="the calibration that the tuner was given, if any")
     profiles = subparsers.add_parser("profiles", help="list the cards that --gpu takes")
     profiles.add_argument("--json", action="store_true")
     show = subparsers.add_parser("show", help="explain a tuned file")
@@ -70,12 +74,26 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
         "--methods", default="lsh", metavar="METHOD[,METHOD]", help="what is searched, such as lsh,quest (%(default)s)"
     )
     tune.add_argument("--max-kl", type=float, help="error limit (default: the paper default's own KL in this run)")
+    tune.add_argument("--max-latency-ms", type=float, help="limit on a step, which gives each request a token")
+    tune.add_argument(
+        "--min-score", action="append", default=[], metavar="TASK=SCORE",
+        help="a score, 0 to 100, that a task must reach on --model, such as niah_single_1=90; may be repeated",
+    )  # fmt: skip
     tune.add_argument("--trials", type=int, default=24, help="finished trials in total (%(default)s)")
-    tune.add_argument("--timeout", type=float, default=480.0, help="seconds of this run's search (%(default)s)")
+    tune.add_argument(
+        "--timeout",
+        type=float,
+        default=480.0,
+        help="seconds of this run's search; confirming the best takes up to a quarter as long again (%(default)s)",
+    )
     tune.add_argument(
         "--host", type=Path, metavar="FILE", help="calibration of the host to tune for (default: this one)"
     )
     tune.add_argument("--out", type=Path, metavar="DIR", help="output folder (tuned/GPU)")
+    tune.add_argument(
+        "--storage", metavar="URL", help="keep the study in a database that workers join, postgresql://user@host/name"
+    )
+    tune.add_argument("--study", metavar="NAME", help="what the study in --storage is called (default: as --out is)")
     tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
     tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
     tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")
@@ -83,6 +101,11 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     accuracy = tune.add_argument_group("accuracy")
     accuracy.add_argument("--accuracy-context", type=int, default=4096, help="prompt tokens (%(default)s)")
     accuracy.add_argument("--accuracy-samples", type=int, default=2, help="texts (%(default)s)")
+    accuracy.add_argument(
+        "--accuracy-only",
+        action="store_true",
+        help="study KL and rows read, not throughput: workers of --storage may then be any machines",
+    )
     accuracy.add_argument("--accuracy-steps", type=int, default=24, help="tokens decoded after each (%(default)s)")
 
 

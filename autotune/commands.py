@@ -23,6 +23,13 @@ def tune(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def worker(arguments: argparse.Namespace) -> int:
+    """Run trials of a study that a tuner keeps in a database."""
+    from truffle.autotune.worker import worker as run
+
+    return run(arguments)
+
+
 def profiles(arguments: argparse.Namespace) -> int:
     """List the cards that --gpu takes."""
     found = [cards.load(name) for name in cards.known()]

@@ -1,42 +1,47 @@
-"""Re-measures what would be published: the best point and the default, taking turns."""
+"""Re-measures what would be published, taking turns, until who is fastest is told apart from noise or time is up.
+
+The search picks the luckiest of many noisy measurements; only measurements made after the pick are fair.
+"""
 
 from __future__ import annotations
 
-from statistics import mean
+import time
+from collections.abc import Sequence
 
 from truffle.autotune.answer import best_feasible, default_of
+from truffle.autotune.contest import Contest
+from truffle.autotune.measuring import Bench
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
-from truffle.autotune.throughput import ThroughputMeter
 
-ROUNDS, SECONDS, MOST_CANDIDATES = 2, 2.0, 4
+MOST_CANDIDATES, MOST_CONTESTS = 4, 4
 
 
-def confirm(records: list[TrialRecord], space: Space, throughput: ThroughputMeter) -> list[TrialRecord]:
-    """The records, with the default and the best feasible point measured anew.
+def confirm(records: Sequence[TrialRecord], space: Space, bench: Bench, budget_s: float) -> list[TrialRecord]:
+    """The records, with the best few and the default measured anew.
 
-    The search picks the luckiest of many noisy measurements; only measurements made after the pick are fair. A
-    best that falls behind another when measured anew is followed by that one, up to MOST_CANDIDATES.
+    Where all of these fall behind a point that was not among them, that one is measured too, with the best of them.
+    The default is measured even where it breaks a limit: the gain over it is published.
     """
-    found = {record.number: record for record in records}
-    for _ in range(MOST_CANDIDATES):
-        every = list(found.values())
-        best, default = best_feasible(every), default_of(every)
-        chosen = [record for record in (best, default) if record and not record.confirmed]
-        if not chosen:
+    found, end = {record.number: record for record in records}, time.monotonic() + budget_s
+    for _ in range(MOST_CONTESTS):
+        best = best_feasible(list(found.values()))
+        if best is None or best.confirmed:
             break
-        turns: dict[int, list[dict]] = {record.number: [] for record in chosen}
-        for _ in range(ROUNDS):
-            for record in chosen:
-                turns[record.number].append(throughput.measure(space.config_of(record), SECONDS))
-        found |= {record.number: _pooled(record, turns[record.number]) for record in chosen}
-    return list(found.values())
+        contest = Contest(bench, default_of(list(found.values())))
+        chosen = candidates(list(found.values()))
+        found |= {record.number: record for record in contest.run(chosen, space, end)}
+    if not any(record.confirmed for record in found.values()):
+        default = default_of(list(found.values()))
+        chosen = [default] if default else []
+        found |= {record.number: record for record in Contest(bench, default).run(chosen, space, end)}
+    return [found[number] for number in sorted(found)]
 
 
-def _pooled(record: TrialRecord, turns: list[dict]) -> TrialRecord:
-    averaged = {
-        name: mean(turn[name] for turn in turns) for name, value in turns[0].items() if isinstance(value, float)
-    }
-    averaged["tokens_per_s_low"] = min(turn["tokens_per_s_low"] for turn in turns)
-    averaged["tokens_per_s_high"] = max(turn["tokens_per_s_high"] for turn in turns)
-    return record.updated(**averaged, confirmed=True)
+def candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Feasible points that may be the fastest by their intervals, the fastest first, and the default."""
+    feasible = sorted((r for r in records if r.feasible), key=lambda r: r.tokens_per_s or 0.0, reverse=True)
+    least = (feasible[0].tokens_per_s_low or 0.0) if feasible else 0.0
+    chosen = [record for record in feasible if (record.tokens_per_s_high or 0.0) >= least][:MOST_CANDIDATES]
+    default = default_of(list(records))
+    return chosen + [record for record in (default,) if record and record not in chosen]

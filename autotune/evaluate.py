@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from truffle.autotune.filling import OWN_LAYERS, with_layers
+from truffle.autotune.task_scores import TaskMeter
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
-from truffle.model.config import DecodeConfig, LshParameters, MethodParameters
+from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters
 from truffle.model.weights import LoadedModel
 
-ACCURACY_FIGURES = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio", "output_error", "density", "rows")
-DEVICE_STEPS = 20
+SCREENED_LAYERS, SCREENED_STEPS = 4, 6
 
 
 class AccuracyMeter:
-    """Accuracy by method, parameters and store format: it depends on nothing else, so each pair is measured once.
+    """Accuracy by method, parameters and store format: it depends on nothing else.
 
     The model at hand is another than the workload's, with other layers, so that a point whose dense layers fill the
     card is measured with the method's own, 0 and 16. That is on the safe side: more dense layers only leave less to
-    sample. It shares the measurement with the point that fills nothing.
+    sample.
     """
 
-    def __init__(self, model_id: str, setting: Setting, threads: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, model_id: str, setting: Setting, threads: int, tasks: tuple[str, ...], say: Callable[[str], None]
+    ) -> None:
         self._model_id, self._setting, self._threads, self._say = model_id, setting, threads, say
+        self._task_names = tasks
+        self._tasks: TaskMeter | None = None
         self._model: LoadedModel | None = None
         self._runs: list[DenseRun] = []
-        self.known: dict[str, dict[str, float | None]] = {}
 
-    def measure(self, config: DecodeConfig) -> dict[str, float | None]:
-        """KL, agreement, output error, density and rows of the config's parameters and store format."""
-        key = accuracy_key(config)
-        if key not in self.known:
-            assert self._model is not None
-            here = config.execution.model_copy(update={"threads": self._threads, "batch_size": 1})
-            changes = {"parameters": _measured_parameters(config), "execution": here, "implementations": {}}
-            config = config.model_copy(update=changes)
-            torch.set_num_threads(self._threads)
-            numbered = enumerate(self._runs)
-            steps = [r for sample, run in numbered for r in accuracy.measure(self._model, run, config, sample)]
-            summary = accuracy.summarise(steps)
-            self.known[key] = {name: summary[name] for name in ACCURACY_FIGURES}
-        return self.known[key]
+    def statistics(self, config: DecodeConfig) -> dict[str, float | None]:
+        """What the method finds by a few layers' own queries and keys, and how far that is off."""
+        config, model = self._here(config), self._loaded
+        layers = screened_layers(model.shape.layers, config)
+        steps = accuracy.replay(model, self._runs[0], config, 0, layers, SCREENED_STEPS)
+        found = accuracy.summarise(steps)
+        return {"screen_error": found["output_error"], "density": found["density"], "rows": found["rows"]}
 
-    def remember(self, config: DecodeConfig, figures: dict[str, Any]) -> None:
-        """Take figures that were measured before."""
-        known = {name: figures[name] for name in ACCURACY_FIGURES}
-        self.known.setdefault(accuracy_key(config), known)
+    def output_error(self, config: DecodeConfig) -> dict[str, float | None]:
+        """Output error, density and rows, by exact inputs of every layer."""
+        found = self._summary(accuracy.replay, self._here(config))
+        return {name: found[name] for name in ("output_error", "density", "rows")}
+
+    def kl(self, config: DecodeConfig) -> dict[str, float | None]:
+        """KL with its interval, agreement, and perplexity over that of exact decoding."""
+        found = self._summary(accuracy.decode, self._here(config))
+        return {name: found[name] for name in ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio")}
+
+    def tasks(self, config: DecodeConfig) -> dict[str, str]:
+        """Scores, 0 to 100 by task, as JSON."""
+        assert self._tasks is not None
+        return {"scores": json.dumps(self._tasks.scores(self._here(config)))}
+
+    def _summary(self, measure: Callable[..., list[dict[str, Any]]], config: DecodeConfig) -> dict[str, float | None]:
+        numbered = enumerate(self._runs)
+        return accuracy.summarise([r for sample, run in numbered for r in measure(self._loaded, run, config, sample)])
+
+    def _here(self, config: DecodeConfig) -> DecodeConfig:
+        """The config's parameters and store format, as this machine runs them."""
+        torch.set_num_threads(self._threads)
+        kept = config.execution.model_dump(include={"pinning", "wait_policy", "store_format"})
+        here = Execution(threads=self._threads, **kept)
+        changes = {"parameters": _measured_parameters(config), "execution": here, "implementations": {}}
+        return config.model_copy(update=changes)
+
+    @property
+    def _loaded(self) -> LoadedModel:
+        assert self._model is not None
+        return self._model
 
     def prepare(self) -> None:
         """Load the model and make the exact runs.
@@ -65,6 +89,16 @@ class AccuracyMeter:
         torch.set_num_threads(self._threads)
         self._runs = accuracy.dense_runs(model, self._setting, self._threads)
         self._model = model
+        if self._task_names:
+            self._tasks = TaskMeter(model, self._task_names, self._setting.context, self._threads)
+
+
+def screened_layers(layers: int, config: DecodeConfig) -> list[int]:
+    """A few layers from first to last that are not dense, or all where there are none such."""
+    dense = getattr(config.parameters, "dense_layers", ())
+    sparse = [layer for layer in range(layers) if layer not in dense]
+    count = min(SCREENED_LAYERS, len(sparse))
+    return [sparse[len(sparse) * (2 * i + 1) // (2 * count)] for i in range(count)] or list(range(layers))
 
 
 def accuracy_key(config: DecodeConfig) -> str:
@@ -74,4 +108,5 @@ def accuracy_key(config: DecodeConfig) -> str:
 
 def _measured_parameters(config: DecodeConfig) -> MethodParameters:
     p = config.parameters
-    return with_layers(p, OWN_LAYERS) if isinstance(p, LshParameters) else p
+    more = isinstance(p, LshParameters) and len(p.dense_layers) > len(OWN_LAYERS)
+    return with_layers(p, OWN_LAYERS) if more else p

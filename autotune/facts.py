@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from truffle.autotune.options import resolved_command
+from truffle.autotune.options import resolved_command, without_password
 from truffle.autotune.target import Target
 from truffle.bench.accuracy import Setting
 from truffle.bench.text import SOURCE
@@ -23,7 +23,7 @@ def facts(
 ) -> dict[str, Any]:
     """Entries that only the command line knows, for outputs.study_record."""
     return {
-        "command": arguments.command_line,
+        "command": without_password(arguments.command_line),
         "resolved_command": resolved_command(arguments, target),
         "accuracy_model": {
             "id": arguments.model,

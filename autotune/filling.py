@@ -39,4 +39,4 @@ def written(layers: tuple[int, ...]) -> str:
 
 def read(text: str | None) -> tuple[int, ...]:
     """The reverse of `written`; the method's own where nothing is written."""
-    return OWN_LAYERS if text is None else tuple(map(int, text.split(",")))
+    return OWN_LAYERS if text is None else tuple(int(layer) for layer in text.split(",") if layer)

@@ -9,11 +9,10 @@ from typing import Any
 
 import optuna
 
-from truffle.autotune import method_space
+from truffle.autotune import method_space, scan_space
 from truffle.autotune.baselines import MOST_BATCH
-from truffle.autotune.record import TrialRecord
 from truffle.autotune.space import Space
-from truffle.model.config import METHODS, DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
+from truffle.model.config import DecodeConfig, LshParameters
 
 LSH = LshParameters.method
 
@@ -28,40 +27,48 @@ class MixedSpace(Space):
 
     methods: tuple[str, ...] = (LSH,)
 
+    @property
+    def marks(self) -> dict[str, Any]:
+        """See `Space`; a method's own ranges under its name."""
+        ranges = {name: str(method_space.RANGES[name]) for name in self._others}
+        return {**super().marks, **ranges, "codes": scan_space.places(self) if scan_space.SCAN in self.methods else ()}
+
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Those of lsh, then every other method as it is by default."""
         if LSH in self.methods:
             yield from ((origin, {**self._choice(LSH), **point}) for origin, point in super().first_points())
         for method in self._others:
-            threads = {"threads": len(self.threads) - 1} if self._asks_threads(method) else {}
-            yield "method", {**self._choice(method), **method_space.default_point(method), "batch_size": 1, **threads}
+            yield "method", {**self._choice(method), **self._planned(method)}
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
         """A point as the sampler asks for it: the method, and then only what makes a difference to that one."""
         method = LSH if self.methods == (LSH,) else trial.suggest_categorical("method", self.methods)
         if method == LSH:
             return super().suggest(trial)
+        if method == scan_space.SCAN:
+            return self.config({"method": method, **scan_space.suggested(self, trial)})
         point = {"method": method, **method_space.suggested_point(trial, method)}
         point["batch_size"] = trial.suggest_int("batch_size", 1, self.most_batch, log=True)
         if self._asks_threads(method):
             point["threads"] = trial.suggest_int("threads", 0, len(self.threads) - 1)
         return self.config(point)
 
+    def _planned(self, method: str) -> dict[str, Any]:
+        """A method as it is by default."""
+        if method == scan_space.SCAN:
+            return scan_space.planned(self)
+        threads = {"threads": len(self.threads) - 1} if self._asks_threads(method) else {}
+        return {**method_space.default_point(method), "batch_size": 1, **threads}
+
     def config(self, point: dict[str, Any]) -> DecodeConfig:
-        """The decode config of a point; a method other than lsh has a batch and threads to be run with, no more."""
+        """The decode config of a point; a method without kernels has a batch and threads to be run with, no more."""
         method = point.get("method", LSH)
         if method == LSH:
             return super().config(point)
-        return self._plain(method_space.point_parameters(method, point, self.seed), point)
-
-    def config_of(self, record: TrialRecord) -> DecodeConfig:
-        """The decode config of a record."""
-        if record.parameters is None:
-            return super().config_of(record)
-        parameters = METHODS[record.method].model_validate_json(record.parameters)
-        assert record.threads is not None
-        how = {"threads": self.threads.index(record.threads), "batch_size": record.batch_size}
-        return self._plain(parameters, how)
+        if method == scan_space.SCAN:
+            return scan_space.config(self, point)
+        parameters = method_space.point_parameters(method, point, self.seed)
+        return DecodeConfig(parameters=parameters, execution=self.execution(point))
 
     @functools.cached_property
     def most_batch(self) -> int:
@@ -81,11 +88,5 @@ class MixedSpace(Space):
         return {} if self.methods == (LSH,) else {"method": method}
 
     def _asks_threads(self, method: str) -> bool:
-        """Whether the host has a part in a step: by itself, by what it samples, or in place of a card not here."""
-        apart = method == ScanParameters.method or (method_space.is_reference(method) and not self.target.is_here)
-        return self.target.gpu is None or apart
-
-    def _plain(self, parameters: MethodParameters, how: dict[str, Any]) -> DecodeConfig:
-        threads = self.threads[how.get("threads", len(self.threads) - 1)]
-        execution = Execution(threads=threads, isa=self.target.host.isa, batch_size=how["batch_size"])
-        return DecodeConfig(parameters=parameters, execution=execution)
+        """Whether the host has a part in a step: by itself, or in place of a card that is not here."""
+        return self.target.gpu is None or (method_space.is_reference(method) and not self.target.is_here)

@@ -70,10 +70,10 @@ def _config(record: TrialRecord | None, exact: Baseline, space: Space) -> Decode
 
 
 def _on_host(config: DecodeConfig, record: TrialRecord) -> dict[str, str]:
-    """What `auto` took here for the host's part."""
+    """What runs the host's part, by name also where `auto` took it here."""
     directs = ("direct_probes",) if (record.probing or "").startswith("directed") else ()
     ops = ("build_tables", *directs, *((FUSED,) if config.fused else SEPARATE))
-    return {op: registry.get(op).name for op in ops}
+    return {op: registry.get(op, config.implementations.get(op, "auto")).name for op in ops}
 
 
 def _hardware(target: Target) -> tuned.Hardware:

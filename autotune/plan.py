@@ -38,6 +38,7 @@ def _tried(space: MixedSpace, method: str) -> str:
     on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
     dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
     return (
-        f"{method} with K, L, min_hits, probing, batch size to {space.most_batch}, store format, threads in "
-        f"{space.threads}, pinning, waiting, fused or not{halves}{on_gpu}{dense}"
+        f"{method} with K, L, min_hits, probing, sink, window, dense layers, batch size to {space.most_batch}, store "
+        f"format, threads in {space.threads}, ISA in {tuple(space.isas)}, kernels, pinning, waiting, fused or not"
+        f"{halves}{on_gpu}{dense}"
     )

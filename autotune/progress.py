@@ -44,8 +44,9 @@ class StudyProgress:
             return
         self._finished += 1
         self._bar.update(self._task, completed=self._finished)
+        rate = "" if record.tokens_per_s is None else f", {record.tokens_per_s:.3g} tokens/s ({record.throughput_kind})"
         limits = "" if record.feasible else f"; {record.infeasible_because}"
         self.say(
             f"trial {record.number} {record.label}, {record.threads} threads, batch {record.batch_size}: "
-            f"KL {record.kl:.4f}, {record.tokens_per_s:.3g} tokens/s ({record.throughput_kind}){limits}"
+            f"KL {record.kl:.4f}{rate}{limits}"
         )

@@ -18,7 +18,7 @@ class TrialRecord:
     """One point. Figures are None until they are known; a record that is not complete says why."""
 
     number: int
-    status: str  # complete, pruned or failed
+    status: str  # complete, pruned, failed, or repeat: a complete one measured again
     origin: str  # default, paper, method (one's own defaults), baseline or search
     label: str
     method: str
@@ -40,6 +40,10 @@ class TrialRecord:
     store_format: str | None = None
     attend_with: str | None = None
     parameters: str | None = None  # of a method other than lsh, as JSON
+    config: str | None = None  # all of it, as JSON
+    repeat_of: int | None = None
+    repeats: int = 1  # measurements of throughput that its figures pool
+    screen_error: float | None = None  # output error of a few layers and steps
     kl: float | None = None
     kl_low: float | None = None
     kl_high: float | None = None
@@ -48,6 +52,7 @@ class TrialRecord:
     output_error: float | None = None
     density: float | None = None
     rows: float | None = None
+    scores: str | None = None  # by task, as JSON
     tokens_per_s: float | None = None
     tokens_per_s_low: float | None = None
     tokens_per_s_high: float | None = None
@@ -70,12 +75,22 @@ class TrialRecord:
     feasible: bool | None = None
     infeasible_because: str | None = None
     confirmed: bool = False
+    gain_low: float | None = None  # over the default, by rounds in which both took turns
+    gain_high: float | None = None
     seconds: float | None = None
 
     @property
     def filled(self) -> bool:
         """Whether more layers are dense than the method's own, with which its accuracy was measured."""
         return self.dense_layers not in (None, written(OWN_LAYERS))
+
+    @property
+    def merit(self) -> float:
+        """What is to be large beside a small KL: tokens a second, or, where only accuracy is studied, fewer rows read
+        (dense reads all)."""
+        if self.tokens_per_s is not None:
+            return self.tokens_per_s
+        return -1.0 if self.rows is None else -self.rows
 
     def updated(self, **changes: Any) -> TrialRecord:
         """A copy with some figures changed."""
@@ -92,23 +107,11 @@ class TrialRecord:
         return TrialRecord(**{name: value for name, value in data.items() if name in known})
 
 
-def judge(record: TrialRecord, max_kl: float | None) -> TrialRecord:
-    """The record with whether it may be recommended: it is complete, fits, and keeps the error limit.
-
-    As stored, `infeasible_because` speaks of memory only: the limit may be learned after a trial.
-    """
-    if record.status != "complete" or record.kl is None:
-        return record
-    because = record.infeasible_because
-    if because is None and max_kl is not None and record.kl > max_kl:
-        because = f"KL {record.kl:.4f} is over the limit {max_kl:.4f}"
-    return record.updated(feasible=because is None, infeasible_because=because)
-
-
 def describe(config: DecodeConfig) -> dict[str, Any]:
     """The settings of a config as they stand in a record."""
     p, execution = config.parameters, config.execution
-    settings: dict[str, Any] = {"method": config.method, "batch_size": execution.batch_size}
+    settings: dict[str, Any] = {"config": config.model_dump_json(), "method": config.method}
+    settings |= {"batch_size": execution.batch_size}
     settings |= {"threads": execution.threads, "isa": execution.isa, "pinning": execution.pinning}
     settings |= {"wait_policy": execution.wait_policy, "micro_batches": execution.micro_batches}
     if isinstance(p, LshParameters):

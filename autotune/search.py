@@ -1,108 +1,155 @@
-"""The search: default first, then the other planned points, then what the sampler asks for, until a budget ends."""
+"""The search: default first, then the other planned points, then what the sampler asks for, until something ends it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from truffle.autotune.evaluate import AccuracyMeter
+from truffle.autotune.ladder import Ladder, RuledOut
+from truffle.autotune.limits import Limits, judge
+from truffle.autotune.measuring import Bench, require_finite
 from truffle.autotune.memory import does_not_fit, memory
-from truffle.autotune.record import TrialRecord, describe, judge, memory_fields
+from truffle.autotune.record import TrialRecord, describe, memory_fields
+from truffle.autotune.repeats import pooled_records
+from truffle.autotune.sharing import beating, retry_stale
 from truffle.autotune.space import Space
-from truffle.autotune.storage import StudyError
-from truffle.autotune.throughput import ThroughputMeter
+from truffle.autotune.stopping import Stopping
+from truffle.autotune.storage import STATES, StudyError, stored_records
 from truffle.model.config import DecodeConfig
 
-PRUNED_IN_A_ROW, FAILED_IN_A_ROW = 200, 5
-INTERRUPTED = "interrupted"
+INTERRUPTED, DEFAULT = "interrupted", "default"
+MOST_REPEATS, POLL_S = 3, 0.5
 
 
 class Search:
-    """Runs trials of one study.
+    """Runs trials of one study, beside others that do where its storage is shared.
+
+    Args:
+        timed: whether throughput is measured too, or accuracy alone.
 
     Attributes:
-        max_kl: the error limit; None until the default's own KL sets it.
-        records: one a trial that has ended, by number; those of earlier runs included.
+        limits: the limit on KL is None until the default's own sets it.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         space: Space,
-        accuracy: AccuracyMeter,
-        throughput: ThroughputMeter,
+        bench: Bench,
+        limits: Limits,
         fastest_exact: float,
-        max_kl: float | None,
         ended: Callable[[TrialRecord], None],
+        timed: bool = True,
     ) -> None:
-        self._study, self._space = study, space
-        self._accuracy, self._throughput = accuracy, throughput
-        self._fastest_exact, self._ended = fastest_exact, ended
-        self.records = {record.number: record for record in stored_records(study)}
-        self.max_kl = max_kl if max_kl is not None else study.user_attrs.get("max_kl")
-        for record in self.records.values():
-            self._remember_accuracy(record)
+        self._study, self._space, self._bench = study, space, bench
+        self._given, self._fastest_exact, self._ended = limits, fastest_exact, ended
+        self._first, self._timed = 0, timed
+
+    @property
+    def limits(self) -> Limits:
+        given = self._given
+        return given if given.max_kl is not None else given.with_kl(self._study.user_attrs.get("max_kl"))
 
     def judged(self) -> list[TrialRecord]:
-        """All records by number, with whether each may be recommended under the limit as it is known now."""
-        return [judge(self.records[number], self.max_kl) for number in sorted(self.records)]
+        """All records by number, repeats pooled, with whether each may be recommended under the limits as known now."""
+        limits = self.limits
+        return [judge(record, limits) for record in pooled_records(stored_records(self._study))]
 
     @property
     def finished(self) -> int:
-        """Trials that were measured, those of earlier runs included."""
-        return sum(record.status == "complete" for record in self.records.values())
+        """Points that were measured, those of earlier runs and other workers included."""
+        return sum(record.status == "complete" for record in self.judged())
 
-    def run(self, trials: int, timeout_s: float) -> str:
-        """Measure until `trials` have finished in total or `timeout_s` have passed in this run; returns why it
-        stopped: ``trials``, ``timeout``, ``space exhausted``, ``failures`` or ``interrupted``.
+    def plan(self) -> None:
+        """Line up the first points that have not been tried."""
+        tried = {r.config for r in self.judged() if r.status != "pruned" and r.reason != INTERRUPTED}
+        self._first = len(self._study.get_trials(deepcopy=False))
+        for origin, point in self._space.first_points():
+            sets_limit = origin == DEFAULT and self.limits.max_kl is None
+            if sets_limit or self._space.config(point).model_dump_json() not in tried:
+                self._study.enqueue_trial(point, user_attrs={"origin": origin})
+
+    def run(self, stopping: Stopping) -> str:
+        """Measure until `stopping` says why not, or Ctrl-C does; returns that.
 
         Raises:
             StudyError: no limit was given, and the default that would set it fails.
         """
-        end, in_a_row = time.monotonic() + timeout_s, {"pruned": 0, "failed": 0, "complete": 0}
         try:
-            while self.finished < trials:
-                if time.monotonic() >= end:
-                    return "timeout"
-                record = self._one()
-                in_a_row = {status: in_a_row[status] + 1 if status == record.status else 0 for status in in_a_row}
-                if in_a_row["pruned"] >= PRUNED_IN_A_ROW:
-                    return "space exhausted"
-                if in_a_row["failed"] >= FAILED_IN_A_ROW:
-                    return "failures"
+            while True:
+                told = self._told()
+                reason = self._study.user_attrs.get("stopped") or stopping.reason(told)
+                if reason:
+                    return reason
+                self._require_limit(told)
+                retry_stale(self._study)
+                self._one()
         except KeyboardInterrupt:
-            return "interrupted"
-        return "trials"
+            return INTERRUPTED
 
-    def _one(self) -> TrialRecord:
+    def _told(self) -> list[TrialRecord]:
+        """All records by number, repeats among them."""
+        limits = self.limits
+        return [judge(record, limits) for record in stored_records(self._study)]
+
+    def _one(self) -> None:
         started = time.perf_counter()
-        planned = next((first for first in self._space.first_points() if not self._tried(first[1])), None)
-        if planned:
-            self._study.enqueue_trial(planned[1])
+        if not self._may_ask():
+            time.sleep(POLL_S)
+            return
         trial = self._study.ask()
-        config, origin = self._space.suggest(trial), planned[0] if planned else "search"
-        record = self._blank(trial.number, origin, config)
-        reason = None if planned else self._known_already(config) or self._space.ruled_out(config, self._fastest_exact)
-        if reason:
-            return self._end(trial, record.updated(status="pruned", reason=reason, infeasible_because=None), started)
+        origin = trial.user_attrs.get("origin", "search")
+        config = self._space.suggest(trial)
+        with beating(self._study, trial):
+            record, excess = self._tried(trial, origin, config)
+            self._tell(trial, record.updated(seconds=time.perf_counter() - started), excess)
+        if record.reason == INTERRUPTED:
+            raise KeyboardInterrupt
+
+    def _require_limit(self, told: list[TrialRecord]) -> None:
+        for record in told if self.limits.max_kl is None else ():
+            if record.number >= self._first and record.origin == DEFAULT and record.reason != INTERRUPTED:
+                raise StudyError(f"the paper's default sets the error limit, and failed: {record.reason}")
+
+    def _may_ask(self) -> bool:
+        """Whether the limit is known, or planned points are left: those are measured whole, whatever it is."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return self.limits.max_kl is not None or bool(waiting)
+
+    def _tried(self, trial: optuna.Trial, origin: str, config: DecodeConfig) -> tuple[TrialRecord, dict[str, float]]:
+        """The trial's record, and by how much of each limit it goes beyond them."""
+        record, planned = self._blank(trial.number, origin, config), origin != "search"
+        shortage = None if planned else self._space.ruled_out(config, self._fastest_exact)
+        if shortage:
+            return record.updated(status="pruned", reason=shortage, infeasible_because=None), {"known beforehand": 1.0}
+        others = self.judged()
+        same = next((r for r in others if r.status == "complete" and r.config == record.config), None)
         try:
-            record = record.updated(status="complete", **self._measured(config))
+            if same:
+                return self._again(record, same, config), {}
+            record = Ladder(self._bench, self.limits, others, planned, self._timed).climb(config, record)
         except KeyboardInterrupt:
-            self._end(trial, record.updated(status="failed", reason=INTERRUPTED), started)
-            raise
+            return record.updated(status="failed", reason=INTERRUPTED), {}
+        except RuledOut as found:
+            known = found.record.updated(status="pruned", reason=str(found), infeasible_because=None)
+            return known, found.excess
         except Exception as error:  # whatever a point does wrong is its record; the search goes on
-            if self.max_kl is None:
-                raise StudyError(f"the paper's default sets the error limit, and failed: {error}") from error
-            problem = f"{type(error).__name__}: {error}"
-            return self._end(trial, record.updated(status="failed", reason=problem), started)
-        if self.max_kl is None:
-            self.max_kl = record.kl
+            return record.updated(status="failed", reason=str(error)), {}
+        if origin == DEFAULT and self.limits.max_kl is None:
             self._study.set_user_attr("max_kl", record.kl)
-        return self._end(trial, record, started)
+        fits = {"memory": 1.0} if record.infeasible_because else {}
+        return record.updated(status="complete"), {**self.limits.excess(record), **fits}
+
+    def _again(self, record: TrialRecord, same: TrialRecord, config: DecodeConfig) -> TrialRecord:
+        """Throughput of a point that is known, once more, up to MOST_REPEATS in all."""
+        if same.repeats >= MOST_REPEATS or not self._timed:
+            return record.updated(status="pruned", reason=f"the same as trial {same.number}", infeasible_because=None)
+        found = require_finite(self._bench.measure(config, "throughput", same.repeats)).figures
+        return record.updated(status="repeat", repeat_of=same.number, kl=same.kl, **found)
 
     def _blank(self, number: int, origin: str, config: DecodeConfig) -> TrialRecord:
         """A record of what is known beforehand."""
@@ -112,48 +159,13 @@ class Search:
         known = {**describe(config), **memory_fields(needed), "infeasible_because": problem}
         return TrialRecord(number=number, origin=origin, status="failed", **known)
 
-    def _tried(self, point: dict[str, Any]) -> bool:
-        """Whether a planned point has ended, other than by an interruption."""
-        settings = describe(self._space.config(point))
-        ended = (r for r in self.records.values() if r.status != "pruned" and r.reason != INTERRUPTED)
-        return any(all(getattr(record, name) == value for name, value in settings.items()) for record in ended)
-
-    def _measured(self, config: DecodeConfig) -> dict[str, Any]:
-        return {**self._accuracy.measure(config), **self._throughput.measure(config)}
-
-    def _known_already(self, config: DecodeConfig) -> str | None:
-        settings = describe(config)
-        for record in self.records.values():
-            same = all(getattr(record, name) == value for name, value in settings.items())
-            if same and record.status == "complete":
-                return f"the same as trial {record.number}"
-        return None
-
-    def _end(self, trial: optuna.Trial, record: TrialRecord, started: float) -> TrialRecord:
-        record = record.updated(seconds=time.perf_counter() - started)
-        trial.set_user_attr("record", record.to_dict())
-        if record.status == "complete":
-            assert record.kl is not None
-            assert record.tokens_per_s is not None
-            assert self.max_kl is not None
-            trial.set_constraint("kl", record.kl - self.max_kl)
-            trial.set_constraint("fits", 1.0 if record.infeasible_because else 0.0)
-            self._study.tell(trial, [record.kl, record.tokens_per_s])
-        else:
-            state = TrialState.PRUNED if record.status == "pruned" else TrialState.FAIL
-            self._study.tell(trial, state=state)
-        self.records[record.number] = record
-        self._remember_accuracy(record)
-        self._ended(judge(record, self.max_kl))
-        return record
-
-    def _remember_accuracy(self, record: TrialRecord) -> None:
-        """Accuracy measured by an earlier run serves this one."""
-        if record.status == "complete":
-            self._accuracy.remember(self._space.config_of(record), record.to_dict())
-
-
-def stored_records(study: optuna.Study) -> list[TrialRecord]:
-    """The records of a study's ended trials."""
-    found = (trial.user_attrs.get("record") for trial in study.get_trials(deepcopy=False))
-    return [TrialRecord.from_dict(record) for record in found if record]
+    def _tell(self, trial: optuna.Trial, record: TrialRecord, excess: dict[str, float]) -> None:
+        values = [record.kl, record.merit] if STATES[record.status] == TrialState.COMPLETE else None
+        try:
+            trial.set_user_attr("record", record.to_dict())
+            for name, over in excess.items():
+                trial.set_constraint(name, over)
+            self._study.tell(trial, values, state=STATES[record.status])
+        except UpdateFinishedTrialError:  # not heard of for too long, so that another worker has it now
+            return
+        self._ended(judge(record, self.limits))

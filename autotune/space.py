@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import optuna
 
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.bounds import too_slow
-from truffle.autotune.filling import filled_layers, read, written
+from truffle.autotune.exact_part import DENSE_LAYERS, PLAIN_EXACT, SINKS, WINDOWS, asked_exact
+from truffle.autotune.filling import OWN_LAYERS, filled_layers, read, written
+from truffle.autotune.host_choices import isas, kernels
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.record import APART, ON_GPU, TrialRecord
 from truffle.autotune.target import Target
@@ -26,11 +28,6 @@ WAIT_POLICIES, MICRO_BATCHES = ("park", "spin"), (1, 2)
 STORE_FORMATS = ("bfloat16", "int8")
 PROBINGS = ("none", "ball 1", "directed 4", "directed 8", "directed 16")
 GPU_KERNELS = "gpu_triton"
-IMPLEMENTATIONS = {FUSED: {FUSED: "auto"}, ON_GPU: dict.fromkeys(SEPARATE, GPU_KERNELS)}
-SETTINGS = (
-    *("K", "L", "min_hits", "probing", "batch_size", "pinning", "wait_policy", "micro_batches"),
-    *("store_format", "attend_with", "dense_layers"),
-)
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,8 @@ class Space:
 
         Last the default that fills the card, where that is a choice: no less accurate, and as a rule faster.
         """
-        execution: dict[str, Any] = {"threads": len(self.threads) - 1, "batch_size": 1}
-        execution |= {"store_format": Execution().store_format, "probing": "none"}
-        execution |= {"pinning": "none", "wait_policy": "park"} if self.threads[-1] > 1 else {}
+        execution: dict[str, Any] = {"batch_size": 1, "store_format": STORE_FORMATS[0], "probing": "none"}
+        execution |= {**PLAIN_EXACT, **self.plain_host(SEPARATE)}
         execution |= {"attend_with": APART} if self._may_fuse else {}
         execution |= {"on_gpu": False} if self.may_sample_on_gpu else {}
         execution |= {"fill_vram": False} if self.filling(1) else {}
@@ -64,6 +60,15 @@ class Space:
             yield "paper", {"K": K, "L": L, "min_hits": 2, **execution}
         if self.filling(1):
             yield "search", {**default, **execution, "fill_vram": True}
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What there is to choose from, by name: trials of another space say little of this one."""
+        return {
+            "K": K_RANGE, "L": L_RANGE, "min_hits": MIN_HITS, "probing": PROBINGS, "sink": SINKS, "window": WINDOWS,
+            "dense_layers": DENSE_LAYERS, "batch_size": (1, self.most_batch), "store_format": STORE_FORMATS,
+            "threads": self.threads, "isa": self.isas, "kernels": kernels(SEPARATE), "on_gpu": self.may_sample_on_gpu,
+        }  # fmt: skip
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
         """A point as the sampler asks for it. It is asked only for what makes a difference to the rest of the point:
@@ -76,25 +81,44 @@ class Space:
             "batch_size": trial.suggest_int("batch_size", 1, self.most_batch, log=True),
             "store_format": trial.suggest_categorical("store_format", STORE_FORMATS),
             "probing": trial.suggest_categorical("probing", PROBINGS),
+            **asked_exact(trial),
         }
         may_stay = self.may_sample_on_gpu and not point["probing"].startswith("directed")
         if may_stay and trial.suggest_categorical("on_gpu", (False, True)):
             return self.config({**point, "threads": len(self.threads) - 1, "attend_with": ON_GPU})
-        return self.config({**point, **self._on_host(trial, point["batch_size"])})
+        how: dict[str, Any] = {"attend_with": APART}
+        if self._may_fuse:
+            how["attend_with"] = trial.suggest_categorical("attend_with", (APART, FUSED))
+        how |= self.on_host(trial, (FUSED,) if how["attend_with"] == FUSED else SEPARATE)
+        if self.target.gpu and point["batch_size"] > 1:
+            how["micro_batches"] = trial.suggest_categorical("micro_batches", MICRO_BATCHES)
+        if point["dense_layers"] == written(OWN_LAYERS) and self.filling(point["batch_size"]):
+            how["fill_vram"] = trial.suggest_categorical("fill_vram", (False, True))
+        return self.config({**point, **how})
 
-    def _on_host(self, trial: optuna.Trial, batch: int) -> dict[str, Any]:
-        """How the host does its part; `threads` is an index into the counts to try."""
+    def on_host(self, trial: optuna.Trial, ops: tuple[str, ...]) -> dict[str, Any]:
+        """How the host does its part by these operations; `threads` and `isa` are indices into what is to be tried."""
         how: dict[str, Any] = {"threads": trial.suggest_int("threads", 0, len(self.threads) - 1)}
         if self.threads[how["threads"]] > 1:  # the thread that calls is never moved, and never parks
             how["pinning"] = trial.suggest_categorical("pinning", PINNING)
             how["wait_policy"] = trial.suggest_categorical("wait_policy", WAIT_POLICIES)
-        if self._may_fuse:
-            how["attend_with"] = trial.suggest_categorical("attend_with", (APART, FUSED))
-        if self.target.gpu and batch > 1:
-            how["micro_batches"] = trial.suggest_categorical("micro_batches", MICRO_BATCHES)
-        if self.filling(batch):
-            how["fill_vram"] = trial.suggest_categorical("fill_vram", (False, True))
+        if len(kernels(ops)) > 1:
+            how["kernels"] = trial.suggest_categorical("kernels", kernels(ops))
+        if how.get("kernels", "auto") == "auto" and len(self.isas) > 1:  # others have their own ways
+            how["isa"] = trial.suggest_int("isa", 0, len(self.isas) - 1)
         return how
+
+    def plain_host(self, ops: tuple[str, ...]) -> dict[str, Any]:
+        """`on_host` as it is by default: all threads, floating and parking, the widest ISA."""
+        how: dict[str, Any] = {"threads": len(self.threads) - 1}
+        how |= {"pinning": "none", "wait_policy": "park"} if self.threads[-1] > 1 else {}
+        how |= {"kernels": "auto"} if len(kernels(ops)) > 1 else {}
+        return how | ({"isa": len(self.isas) - 1} if len(self.isas) > 1 else {})
+
+    @functools.cached_property
+    def isas(self) -> Sequence[str]:
+        """Instruction sets to try on the host, the widest last."""
+        return isas(self.target.host.isa)
 
     def filling(self, batch: int) -> str | None:
         """The dense layers that fill what a batch that samples on the host leaves of the card, as records write them.
@@ -137,28 +161,27 @@ class Space:
         return self._shortage(self.config({**smallest, **how})) is None
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
-        """The decode config of a point; threads float and park, the batch stays whole, queries visit their own buckets
-        only, two operations retrieve and attend, and dense layers are the method's own, unless it says otherwise.
-        """
+        """The decode config of a point; what it says nothing of is as it is by default."""
         probing = Probing.named(point.get("probing") or "none")
-        how = {"min_hits": point["min_hits"], "probing": probing, "seed": self.seed}
+        how = {name: point[name] for name in ("K", "L", "min_hits", "sink", "window") if name in point}
         layers = self.filling(point["batch_size"]) if point.get("fill_vram") else point.get("dense_layers")
-        parameters = LshParameters(K=point["K"], L=point["L"], dense_layers=read(layers), **how)
-        defaults = {"pinning": "none", "wait_policy": "park", "micro_batches": 1}
-        execution = Execution(
-            threads=self.threads[point["threads"]],
-            isa=self.target.host.isa,
-            batch_size=point["batch_size"],
-            store_format=point["store_format"],
-            **{name: point.get(name) or value for name, value in defaults.items()},
+        parameters = LshParameters(**how, probing=probing, seed=self.seed, dense_layers=read(layers))
+        implementations = _implementations(point.get("attend_with", APART), point.get("kernels", "auto"))
+        return DecodeConfig(parameters=parameters, execution=self.execution(point), implementations=implementations)
+
+    def execution(self, point: dict[str, Any]) -> Execution:
+        """How a point is run; what it says nothing of is as it is by default, with all threads and the widest ISA."""
+        names = ("batch_size", "pinning", "wait_policy", "micro_batches", "store_format", "codes", "gather")
+        return Execution(
+            threads=self.threads[point.get("threads", -1)],
+            isa=self.isas[point.get("isa", -1)],
+            **{name: point[name] for name in names if name in point},
         )
-        implementations = IMPLEMENTATIONS.get(point.get("attend_with") or APART, {})
-        return DecodeConfig(parameters=parameters, execution=execution, implementations=implementations)
 
     def config_of(self, record: TrialRecord) -> DecodeConfig:
         """The decode config of a record."""
-        point = {name: getattr(record, name) for name in SETTINGS}
-        return self.config({**point, "threads": self.threads.index(record.threads)})
+        assert record.config is not None
+        return DecodeConfig.model_validate_json(record.config)
 
     def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
         """Why a point need not be measured, or None: memory, or slower than exact by bandwidth alone."""
@@ -169,7 +192,9 @@ class Space:
         return does_not_fit(memory(self.workload.shape, config, self.workload.context, has_gpu), self.target)
 
 
-def thread_counts(usable: int) -> tuple[int, ...]:
-    """Powers of two up to the usable CPUs, and all of them."""
-    powers = {1 << power for power in range(usable.bit_length()) if 1 << power <= usable}
-    return tuple(sorted(powers | {usable}))
+def _implementations(attend_with: str, kernels: str) -> dict[str, str]:
+    if attend_with == ON_GPU:
+        return dict.fromkeys(SEPARATE, GPU_KERNELS)
+    if attend_with == FUSED:
+        return {FUSED: kernels}
+    return {} if kernels == "auto" else dict.fromkeys(SEPARATE, kernels)

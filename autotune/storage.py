@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from truffle.autotune.record import TrialRecord
+
 JOURNAL = "study.journal"
-UNSAID = {"methods": ["lsh"]}  # what a study was of before there was a choice
+STATES = {
+    "complete": TrialState.COMPLETE, "repeat": TrialState.COMPLETE, "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}  # fmt: skip
 DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE)  # KL, tokens a second
 
 
@@ -46,34 +53,56 @@ def open_study(folder: Path, fingerprint: dict[str, Any], seed: int) -> optuna.S
         sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
         load_if_exists=True,
     )
-    _require_same(study, fingerprint)
+    require_same(study, fingerprint)
     _reap(study)
     return study
 
 
+def stored_records(study: optuna.Study) -> list[TrialRecord]:
+    """The records of a study's ended trials, by number. What was killed between its record and its end has none."""
+    found = ((trial, trial.user_attrs.get("record")) for trial in study.get_trials(deepcopy=False))
+    return [TrialRecord.from_dict(kept) for trial, kept in found if kept and trial.state == STATES[kept["status"]]]
+
+
 def repair(journal: Path) -> bool:
-    """Cut off a last line that a killed writer left unfinished; the file as it was stays beside it.
+    """Cut the journal off before the first line that cannot be read; the file as it was stays beside it.
+
+    As a rule that is the last line, which a killed writer left unfinished. What is appended to such a line makes the
+    whole journal unreadable, and lines after one cannot be read without it.
 
     Returns:
         Whether there was one.
     """
-    content = journal.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole == content:
+    content, whole = journal.read_bytes(), 0
+    for line in content.splitlines(keepends=True):
+        if not _is_entry(line):
+            break
+        whole += len(line)
+    if whole == len(content):
         return False
     shutil.copyfile(journal, journal.with_suffix(".torn"))
-    journal.write_bytes(whole)
+    os.truncate(journal, whole)
+    print(f"{journal} was torn: its last {len(content) - whole} bytes are left out, and kept in "
+          f"{journal.with_suffix('.torn').name}", file=sys.stderr)  # fmt: skip
     return True
 
 
-def _require_same(study: optuna.Study, fingerprint: dict[str, Any]) -> None:
+def _is_entry(line: bytes) -> bool:
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def require_same(study: optuna.Study, fingerprint: dict[str, Any]) -> None:
+    """Note what the study's trials depend on, or raise StudyError where it was noted otherwise."""
     known = study.user_attrs.get("fingerprint")
     fingerprint = json.loads(json.dumps(fingerprint))
     if known is None:
         study.set_user_attr("fingerprint", fingerprint)
         return
     for name in sorted(set(known) | set(fingerprint)):
-        was, now = (marks.get(name, UNSAID.get(name)) for marks in (known, fingerprint))
+        was, now = (marks.get(name) for marks in (known, fingerprint))
         if was != now:
             raise StudyError(f"resume: the study was made with {name} {was!r}, expected the same, got {now!r}")
 

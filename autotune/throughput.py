@@ -39,7 +39,7 @@ class ThroughputMeter:
         self._workload, self._target, self._threads = workload, target, threads
         self._timer = HostTimer(workload, threads, seed)
         self._rates_here: dict[int, HostRates] = {}
-        self.whole_layers = WholeLayers(workload, target, threads) if target.is_here else None
+        self.whole_layers = WholeLayers(workload, target) if target.is_here else None
 
     def measure(self, config: DecodeConfig, seconds: float = SECONDS) -> dict[str, Any]:
         """Figures of a record: tokens a second with interval, kind, and the parts of a step."""

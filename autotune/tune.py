@@ -10,32 +10,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optuna import Study
 from rich.console import Console
 
 from truffle.autotune import answer, baselines, outputs
+from truffle.autotune.accuracy_study import finish_accuracy
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.confirm import confirm
-from truffle.autotune.evaluate import AccuracyMeter
+from truffle.autotune.exact_runs import measured_ways
 from truffle.autotune.facts import facts
-from truffle.autotune.memory import require_weights_fit
-from truffle.autotune.method_space import parse_methods
-from truffle.autotune.mixed_space import MixedSpace
-from truffle.autotune.options import fingerprint, require_free, require_options, require_timed
+from truffle.autotune.isolation import IsolatedBench
+from truffle.autotune.local_bench import make
+from truffle.autotune.lock import held
+from truffle.autotune.measuring import Bench
+from truffle.autotune.options import require_free, require_options, without_password
 from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
-from truffle.autotune.search import Search, stored_records
-from truffle.autotune.space import Space, thread_counts
-from truffle.autotune.storage import open_study
-from truffle.autotune.target import Target, find_target
-from truffle.autotune.throughput import ThroughputMeter
-from truffle.autotune.whole_layers import WholeLayers
-from truffle.bench.accuracy import Setting
-from truffle.bench.workloads import Workload, parse_workload
-from truffle.kernels import hardware
-from truffle.model.tuned import Study
+from truffle.autotune.search import INTERRUPTED, Search
+from truffle.autotune.setup import Setup, set_up
+from truffle.autotune.stopping import Stopping
+from truffle.autotune.storage import open_study, stored_records
+from truffle.autotune.worker import announce, open_shared
+from truffle.model.tuned import Study as Summary
 
-CALIBRATION_SECONDS = 6.0
+CONFIRMING = 0.25  # of the search's time
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -46,41 +45,48 @@ def tune(arguments: argparse.Namespace) -> int:
     """
     started = time.monotonic()
     require_options(arguments)
-    workload = parse_workload(arguments.workload)
     out = arguments.out or Path("tuned") / arguments.gpu
     if not arguments.dry_run:
-        require_free(out, arguments.resume)
-    target = find_target(arguments.gpu, arguments.host, arguments.vram_limit, CALIBRATION_SECONDS)
-    require_weights_fit(workload.shape, target)
-    for note in target.notes:
+        require_free(out, arguments.resume and not arguments.storage)
+    setup = set_up(arguments)
+    for note in setup.target.notes:
         print(note, file=sys.stderr)
-    threads, methods = thread_counts(target.host.logical_cpus), parse_methods(arguments.methods)
-    require_timed(methods, target)
-    space = MixedSpace(workload, target, threads, arguments.seed, methods)
-    exact_ways = baselines.exact_baselines(workload, target)
-    _require_one(exact_ways, workload, target)
+    if arguments.accuracy_only:
+        return _accuracy_only(arguments, setup, out)
+    exact_ways = baselines.exact_baselines(setup.workload, setup.target)
+    _require_one(exact_ways, setup)
     if arguments.dry_run:
-        print_plan(space, exact_ways)
+        print_plan(setup.space, exact_ways)
         return 0
-    here = hardware.detect().cpu.usable_cpus
-    setting = Setting(arguments.accuracy_context, arguments.accuracy_samples, arguments.accuracy_steps)
-    accuracy = AccuracyMeter(arguments.model, setting, here, lambda text: print(text, file=sys.stderr))
-    accuracy.prepare()
-    throughput = ThroughputMeter(workload, target, here, arguments.seed)
-    if throughput.whole_layers:
-        exact_ways = [_measured(way, throughput.whole_layers) for way in exact_ways]
-        _require_one(exact_ways, workload, target)
-    study = open_study(out, fingerprint(arguments, workload, target), arguments.seed)
-    run = Run(arguments, space, setting, exact_ways, started)
-    return run.finish(out, *run.search(study, accuracy, throughput))
+    with held(out):
+        known = _opened(arguments, setup, out) if arguments.resume else None
+        with IsolatedBench(make, setup.plan) as bench:
+            if setup.target.is_here:
+                exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
+                _require_one(exact_ways, setup)
+            run = Run(arguments, setup, exact_ways, started)
+            return run.finish(out, *run.search(known or _opened(arguments, setup, out), bench))
 
 
-def _measured(way: Baseline, whole_layers: WholeLayers) -> Baseline:
-    """The way as run here, where it keeps everything in one place; offloading stays estimated, in its favour."""
-    if not way.fits or way.name not in (baselines.ON_GPU, baselines.ON_CPU):
-        return way
-    print(f"measuring exact attention, {way.name}", file=sys.stderr)
-    return whole_layers.exact(way)
+def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
+    with held(out):
+        known = _opened(arguments, setup, out) if arguments.resume else None
+        with IsolatedBench(make, setup.plan) as bench:
+            study = known or _opened(arguments, setup, out)
+            search, stop_reason = searched(study, arguments, setup, bench, 0.0)
+            finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
+    return 130 if stop_reason == INTERRUPTED else 0
+
+
+def _opened(arguments: argparse.Namespace, setup: Setup, out: Path) -> Study:
+    if arguments.storage is None:
+        return open_study(out, setup.fingerprint, arguments.seed)
+    marks, seed = setup.fingerprint, arguments.seed
+    return open_shared(arguments.storage, out, arguments.study, arguments.resume, marks, seed)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclass
@@ -88,8 +94,7 @@ class Run:
     """One run's search and what it leaves behind."""
 
     arguments: argparse.Namespace
-    space: Space
-    setting: Setting
+    setup: Setup
     exact_ways: list[Baseline]
     started: float
 
@@ -100,54 +105,70 @@ class Run:
         assert found is not None
         return found
 
-    def search(
-        self, study: Any, accuracy: AccuracyMeter, throughput: ThroughputMeter
-    ) -> tuple[Search, list[TrialRecord], str]:
+    def search(self, study: Study, bench: Bench) -> tuple[Search, list[TrialRecord], str]:
         """Search and confirm; the search, its records as they are to be published, and why it stopped."""
-        finished = sum(record.status == "complete" for record in stored_records(study))
-        with StudyProgress(self.arguments.trials, finished) as progress:
-            rate = self.fastest.tokens_per_s or 0.0
-            search = Search(study, self.space, accuracy, throughput, rate, self.arguments.max_kl, progress.ended)
-            stop_reason = search.run(self.arguments.trials, self.arguments.timeout)
-            records = search.judged()
-            if stop_reason != "interrupted":
-                progress.say("measuring the best point and the default again, taking turns")
-                try:
-                    records = confirm(records, self.space, throughput)
-                except KeyboardInterrupt:
-                    stop_reason = "interrupted"
+        search, stop_reason = searched(study, self.arguments, self.setup, bench, self.fastest.tokens_per_s or 0.0)
+        records = search.judged()
+        if stop_reason != INTERRUPTED:
+            _say("measuring the best points and the default again, taking turns")
+            try:
+                records = confirm(records, self.setup.space, bench, CONFIRMING * self.arguments.timeout)
+            except KeyboardInterrupt:
+                stop_reason = INTERRUPTED
         return search, records, stop_reason
 
     def finish(self, out: Path, search: Search, records: list[TrialRecord], stop_reason: str) -> int:
         """Decide and write; the exit status."""
-        complete = stop_reason != "interrupted"
+        complete, max_kl = stop_reason != INTERRUPTED, search.limits.max_kl
         confirmed = [record for record in records if record.confirmed]
-        decision = answer.decide(confirmed if complete else records, self.fastest, search.max_kl)
-        summary = Study(
+        decision = answer.decide(confirmed if complete else records, self.fastest, max_kl)
+        summary = Summary(
             trials=search.finished,
             failed=sum(record.status == "failed" for record in records),
             seconds=time.monotonic() - self.started,
             stop_reason=stop_reason,
             complete=complete,
         )
-        target, workload = self.space.target, self.space.workload
-        entries = facts(self.arguments, self.setting, search.max_kl, summary, workload, target)
+        target, workload = self.setup.target, self.setup.workload
+        entries = facts(self.arguments, self.setup.setting, max_kl, summary, workload, target)
         record = outputs.study_record(decision, self.exact_ways, records, target, workload, **entries)
         record["answer"]["fastest_exact"] = self.fastest.name
         if not complete:
             record["answer"]["detail"].append("The run was interrupted: no figure has been measured a second time.")
-        proxy = f"{self.arguments.model} at {self.setting.context} tokens"
+        proxy = f"{self.arguments.model} at {self.setup.setting.context} tokens"
         proxy += ", a proxy for the workload" if entries["accuracy_model"]["proxy"] else ""
-        outputs.write(out, record, outputs.tuned_config(decision, self.fastest, records, self.space, proxy, summary))
+        outputs.write(
+            out, record, outputs.tuned_config(decision, self.fastest, records, self.setup.space, proxy, summary)
+        )
         _report(out, record, self.arguments.json)
         return 0 if complete else 130
 
 
-def _require_one(ways: list[Baseline], workload: Workload, target: Target) -> None:
+def searched(
+    study: Study, arguments: argparse.Namespace, setup: Setup, bench: Bench, fastest_exact: float
+) -> tuple[Search, str]:
+    """A search that has ended, and why; workers have been told of its beginning and its end."""
+    gpu, timed = setup.target.gpu, not arguments.accuracy_only
+    if arguments.storage:
+        announce(study, arguments, gpu.id if gpu and timed else "none", fastest_exact)
+    finished = sum(record.status == "complete" for record in stored_records(study))
+    with StudyProgress(arguments.trials, finished) as progress:
+        search = Search(study, setup.space, bench, setup.limits, fastest_exact, progress.ended, timed)
+        search.plan()
+        first = len(study.get_trials(deepcopy=False))
+        try:
+            return search, search.run(Stopping(arguments.trials, arguments.timeout, first))
+        finally:
+            if arguments.storage:
+                study.set_user_attr("stopped", "its tuner has stopped")
+
+
+def _require_one(ways: list[Baseline], setup: Setup) -> None:
     """Raise ValueError where no exact way fits."""
     if baselines.fastest(ways) is None:
-        machine, reasons = f"{target.card} and {target.host.name}", "; ".join(f"{w.name} {w.reason}" for w in ways)
-        raise ValueError(f"workload: {workload.id} does not fit {machine}, exact attention included: {reasons}")
+        target, reasons = setup.target, "; ".join(f"{way.name} {way.reason}" for way in ways)
+        machine = f"{target.card} and {target.host.name}"
+        raise ValueError(f"workload: {setup.workload.id} does not fit {machine}, exact attention included: {reasons}")
 
 
 def _report(out: Path, record: dict[str, Any], as_json: bool) -> None:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import WEIGHT_BYTES, gpu_shortage, memory
 from truffle.autotune.target import Target
 from truffle.bench import decode, whole_step
 from truffle.bench.vram import limit_vram
 from truffle.bench.workloads import Workload
-from truffle.model.config import DecodeConfig, DenseParameters, Execution
+from truffle.model.config import DecodeConfig
 
 STEPS = 20
-NO_MEMORY = "the GPU's memory did not last when it was run"
 
 
 class WholeLayers:
@@ -27,9 +24,9 @@ class WholeLayers:
     built there; sampled layers share only what they have on the host.
     """
 
-    def __init__(self, workload: Workload, target: Target, threads: int) -> None:
+    def __init__(self, workload: Workload, target: Target) -> None:
         """Raises ArgumentError where the limit leaves no room for the weights."""
-        self._workload, self._target, self._threads = workload, target, threads
+        self._workload, self._target = workload, target
         if target.vram_limit_bytes is not None:
             there = torch.cuda.mem_get_info()[1]  # a profile may say a little more
             limit_vram(min(target.vram_limit_bytes, there), workload.shape.parameters * WEIGHT_BYTES)
@@ -62,20 +59,3 @@ class WholeLayers:
         gc.collect()  # a decoder and its captured parts refer to one another
         torch.cuda.empty_cache()
         return whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16)[0]
-
-    def exact(self, way: Baseline) -> Baseline:
-        """An exact way that needs no offloading, run at batches up to its largest, or as far as memory lasts."""
-        assert way.batch_size is not None
-        batches = [batch for batch in (1 << power for power in range(10)) if batch < way.batch_size] + [way.batch_size]
-        best = replace(way, fits=False, reason=NO_MEMORY, tokens_per_s=None, step=None, step_s=None)
-        for batch in batches:
-            execution = Execution(threads=self._threads, batch_size=batch)
-            try:
-                figures = self.run(DecodeConfig(parameters=DenseParameters(), execution=execution))
-            except torch.OutOfMemoryError:
-                break
-            rate = figures["tokens_per_s"]
-            if best.fits and rate <= (best.tokens_per_s or 0.0):
-                break
-            best = replace(way, batch_size=batch, tokens_per_s=rate, step=None, step_s=batch / rate, kind="measured")
-        return best

@@ -83,6 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
     decode.add_argument("--steps", type=int, default=20, help="timed steps (%(default)s)")
     decode.add_argument("--batch", type=int, default=1, help="requests decoded together (%(default)s)")
     decode.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    decode.add_argument(
+        "--engine", choices=("reference", "transformers"), default="reference",
+        help="transformers: generate() of --model with attention truffle, beside the reference decoder (%(default)s)",
+    )  # fmt: skip
     _add_sampled(decode)
     decode.add_argument(
         "--vram-limit", metavar="SIZE", help="such as 24GiB: let the process have no more of the GPU's memory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,14 +61,19 @@ def require_positions(model: LoadedModel, context: int, steps: int) -> None:
 
 def measure(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:
     """One flat record a decoded token: KL, agreement and losses, and means over layers of the rest."""
-    replayed = _replay(model, run, config)
+    replayed = replay(model, run, config, sample)
+    return [{**own, **step} for own, step in zip(decode(model, run, config, sample), replayed, strict=True)]
+
+
+def decode(model: LoadedModel, run: DenseRun, config: DecodeConfig, sample: int) -> list[dict[str, Any]]:
+    """One flat record a decoded token: KL, agreement and losses."""
     decoder = Decoder(model.shape, model.weights, config)
     decoder.adopt([[keys] for keys in run.keys], [[values] for values in run.values])
     records = []
     for step, token in enumerate(run.continuation):
         logits = decoder.step(token[None])[0]
         target = run.continuation[step + 1] if step + 1 < len(run.continuation) else None
-        records.append({"sample": sample, "step": step, **compare(logits, run.logits[step], target), **replayed[step]})
+        records.append({"sample": sample, "step": step, **compare(logits, run.logits[step], target)})
     return records
 
 
@@ -84,12 +90,28 @@ def compare(logits: torch.Tensor, exact: torch.Tensor, target: torch.Tensor | No
 
 
 @torch.inference_mode()
-def _replay(model: LoadedModel, run: DenseRun, config: DecodeConfig) -> list[dict[str, float | None]]:
-    """Output error, density and rows of each step, every layer fed what the exact run fed it."""
+def replay(
+    model: LoadedModel,
+    run: DenseRun,
+    config: DecodeConfig,
+    sample: int,
+    layers: Sequence[int] | None = None,
+    steps: int | None = None,
+) -> list[dict[str, Any]]:
+    """Output error, density and rows of each step, every layer fed what the exact run fed it.
+
+    Args:
+        layers, steps: only these layers, and as many of the first steps; all of them by default.
+    """
+    taken = range(len(run.keys)) if layers is None else layers
     caches = layer_caches(model.shape, config, Operations(config, model.weights.device.type))
-    for cache, keys, values in zip(caches, run.keys, run.values, strict=True):
-        cache.prefill([keys], [values])
-    return [_replay_step(caches, step) for step in run.steps]
+    chosen = [caches[layer] for layer in taken]
+    for cache, layer in zip(chosen, taken, strict=True):
+        cache.prefill([run.keys[layer]], [run.values[layer]])
+    return [
+        {"sample": sample, "step": step, **_replay_step(chosen, [seen[layer] for layer in taken])}
+        for step, seen in enumerate(run.steps[:steps])
+    ]
 
 
 def _replay_step(caches: list[LayerCache], step: list[Any]) -> dict[str, float | None]:
@@ -102,14 +124,17 @@ def _replay_step(caches: list[LayerCache], step: list[Any]) -> dict[str, float |
 
 
 def summarise(records: list[dict[str, Any]], seed: int = 0) -> dict[str, float | None]:
-    """Means over samples and steps, each with a 95% interval in `*_low` and `*_high`.
+    """Means over samples and steps of what the records have, each with a 95% interval in `*_low` and `*_high`.
 
     Intervals are percentiles of a two-level bootstrap: samples are drawn, then steps within each. With one
     sample they speak of steps of that text only.
     """
     summary: dict[str, float | None] = {}
     for name in ("kl", "top1", "output_error", "density", "rows"):
-        summary |= _interval(name, _by_sample(records, name), seed)
+        if name in records[0]:
+            summary |= _interval(name, _by_sample(records, name), seed)
+    if "loss" not in records[0]:
+        return summary
     losses = [
         np.stack(pair, 1) for pair in zip(_by_sample(records, "loss"), _by_sample(records, "dense_loss"), strict=True)
     ]

@@ -40,7 +40,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     """Time decode steps and print one record."""
     import torch
 
-    from truffle.bench import decode, workloads
+    from truffle.bench import workloads
     from truffle.bench.accuracy import require_positions
     from truffle.bench.records import write_records
     from truffle.kernels.checks import expect
@@ -54,6 +54,7 @@ def time_decode(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(config.execution.threads)
     timeline: list[dict[str, Any]] = []
     if arguments.workload:
+        expect(arguments.engine == "reference", "engine", "reference for a --workload", arguments.engine)
         workload = workloads.parse_workload(arguments.workload).sampling(arguments.sampled, config.parameters)
         own_bytes = _limit_vram(arguments, workload.shape, config, workload.context)
         if arguments.fill_vram:
@@ -62,12 +63,13 @@ def time_decode(arguments: argparse.Namespace) -> None:
         record["model"] = workload.model
     else:
         expect(not arguments.fill_vram, "fill_vram", "a --workload, whose memory is known before", arguments.model)
+        time_engine = _engine(arguments.engine)
         dtype = torch.float32 if arguments.device == "cpu" else torch.bfloat16
         model = load(arguments.model, arguments.device, dtype)
         _limit_vram(arguments, model.shape, config, arguments.context)
         require_positions(model, arguments.context, arguments.steps)
-        record = decode.time_model(model, config, arguments.context, arguments.steps)
-        record["model"] = arguments.model
+        record = time_engine(model, config, arguments.context, arguments.steps)
+        record |= {"model": arguments.model, "engine": arguments.engine}
     record = {"op": "decode", "device": arguments.device, **described(config), **record}
     if arguments.vram_limit:
         record["vram_limit"] = arguments.vram_limit
@@ -76,6 +78,17 @@ def time_decode(arguments: argparse.Namespace) -> None:
         show(timeline_table(timeline))
     if arguments.json:
         write_records(arguments.json, [record, *timeline], arguments.command_line)
+
+
+def _engine(name: str) -> Any:
+    """What times a model's steps."""
+    if name == "reference":
+        from truffle.bench.decode import time_model
+
+        return time_model
+    from truffle.bench.transformers_steps import time_transformers
+
+    return time_transformers
 
 
 def _time_workload(

@@ -36,7 +36,7 @@ def time_model(model: LoadedModel, config: DecodeConfig, context: int, steps: in
         decoder.observer = meter if step < WARM_UP_STEPS else None  # counting takes time
         started = time.perf_counter()
         tokens = decoder.step(tokens).argmax(-1)
-        _wait(model.weights.device)
+        device_done(model.weights.device)
         if step >= 2 * WARM_UP_STEPS:  # the first step without an observer may capture
             samples.append(time.perf_counter() - started)
     times = quantiles_us(samples)
@@ -133,6 +133,7 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _wait(device: torch.device) -> None:
+def device_done(device: torch.device) -> None:
+    """Return when a device has done what was launched."""
     if device.type == "cuda":
         torch.cuda.synchronize()

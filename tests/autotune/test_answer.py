@@ -8,9 +8,8 @@ import pytest
 
 from tests.autotune.fakes import record, space
 from truffle.autotune import outputs
-from truffle.autotune.answer import best_feasible, decide, front
+from truffle.autotune.answer import decide, front
 from truffle.autotune.baselines import Baseline, exact_baselines, fastest
-from truffle.autotune.confirm import ROUNDS, confirm
 
 EXACT = Baseline("all on the GPU", True, None, batch_size=2, tokens_per_s=10.0)
 
@@ -35,6 +34,13 @@ def test_no_significant_gain_keeps_the_default():
     assert any("default is kept" in sentence for sentence in found.detail)
 
 
+def test_turns_that_both_took_tell_a_gain_that_intervals_do_not():
+    default = record(0, 0.02, 15.0, origin="default")
+    for low, number in ((1.01, 1), (0.99, 0)):
+        found = decide([default, record(1, 0.01, 15.4, gain_low=low, gain_high=1.04)], EXACT, 0.02)
+        assert found.trial.number == number
+
+
 @pytest.mark.parametrize("records", [[], [record(0, 0.02, 9.0)], [record(0, 0.02, 50.0, feasible=False)]])
 def test_dense_is_recommended_when_nothing_beats_it(records):
     found = decide(records, EXACT, 0.02)
@@ -49,31 +55,6 @@ def test_the_front_holds_what_nothing_beats_in_both():
     slow = Baseline("all on the GPU", True, None, batch_size=1, tokens_per_s=5.0)
     assert [found.number for found in front(records, slow)] == [1, 3, 0]
     assert [found.number for found in front(records, EXACT)] == [3, 0], "exact attention beats the first"
-
-
-def test_confirmation_replaces_a_lucky_figure():
-    class Honest:
-        def __init__(self):
-            self.calls = []
-
-        def measure(self, config, seconds):
-            self.calls.append((config.parameters.K, config.parameters.L))
-            rate = 12.0 + len(self.calls)
-            return {
-                "tokens_per_s": rate,
-                "tokens_per_s_low": rate - 1,
-                "tokens_per_s_high": rate + 1,
-                "throughput_kind": "estimated",
-            }
-
-    meter = Honest()
-    records = [record(0, 0.02, 11.0, origin="default"), record(7, 0.01, 500.0, K=11, L=200)]
-    found = {r.number: r for r in confirm(records, space(), meter)}
-    assert meter.calls == [(11, 200), (10, 150)] * ROUNDS, "they take turns"
-    assert found[7].confirmed
-    assert found[7].tokens_per_s == pytest.approx(14.0)
-    assert (found[7].tokens_per_s_low, found[7].tokens_per_s_high) == (12.0, 16.0)
-    assert best_feasible(list(found.values())).number == 0
 
 
 def test_exact_ways_on_a_24_gb_card():
@@ -92,22 +73,6 @@ def test_everything_on_a_card_that_holds_it():
     ways = {way.name: way for way in exact_baselines(roomy.workload, roomy.target)}
     assert ways["all on the GPU"].batch_size > 4
     assert not ways["what does not fit streamed over the link"].fits or ways["all on the GPU"].fits
-
-
-def test_whoever_is_best_after_confirmation_is_confirmed_too():
-    class Honest:
-        def measure(self, config, seconds):
-            rate = {200: 12.0, 150: 11.0, 180: 90.0}[config.parameters.L]
-            return {"tokens_per_s": rate, "tokens_per_s_low": rate, "tokens_per_s_high": rate}
-
-    records = [
-        record(0, 0.02, 11.0, origin="default"),
-        record(7, 0.01, 500.0, K=11, L=200),
-        record(8, 0.01, 400.0, K=11, L=180),
-    ]
-    found = confirm(records, space(), Honest())
-    assert best_feasible(found).number == 8
-    assert all(r.confirmed for r in found)
 
 
 def test_a_gain_within_noise_over_exact_attention_is_none():

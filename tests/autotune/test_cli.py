@@ -77,7 +77,7 @@ def test_profiles_lists_the_cards(capsys):
 )
 def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
+    monkeypatch.setattr("truffle.autotune.setup.CALIBRATION_SECONDS", 0.2)
     assert main([*options, *([] if {"--out", "--model"} & set(options) else ["--dry-run"])]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("error: ")
@@ -107,7 +107,7 @@ def test_a_bad_option_is_one_line_too(options, message, capsys):
 
 def test_a_dry_run_says_what_would_be_tried_and_writes_nothing(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("truffle.autotune.tune.CALIBRATION_SECONDS", 0.2)
+    monkeypatch.setattr("truffle.autotune.setup.CALIBRATION_SECONDS", 0.2)
     assert main(["--gpu", "4090", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "default lsh (10, 150): " in printed

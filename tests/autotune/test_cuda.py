@@ -21,13 +21,13 @@ def test_a_run_stays_within_the_limit():
     there = space(workload="llama-3.2-1b@8k", gpu="h200", vram_limit_gib=8, present=True)
     larger, config = space(workload="llama-3.1-8b@8k").workload, DecodeConfig(parameters=LshParameters())
     try:
-        figures = WholeLayers(there.workload, there.target, 2).run(config)
+        figures = WholeLayers(there.workload, there.target).run(config)
         assert figures["throughput_kind"] == "measured"
         assert torch.cuda.max_memory_reserved() < 8 * GIB
         with pytest.raises(torch.OutOfMemoryError):
             torch.empty(8 * GIB, dtype=torch.uint8, device="cuda")
         roomy = dataclasses.replace(there.target, vram_limit_bytes=None)  # the process is held to it nevertheless
         with pytest.raises(RuntimeError, match="out of memory"):
-            WholeLayers(larger, roomy, 2).run(config)
+            WholeLayers(larger, roomy).run(config)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

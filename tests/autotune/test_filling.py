@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -9,8 +11,9 @@ from tests.autotune.fakes import record, space
 from truffle.autotune import evaluate, overlap
 from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline
-from truffle.autotune.evaluate import AccuracyMeter
+from truffle.autotune.evaluate import AccuracyMeter, accuracy_key
 from truffle.autotune.filling import filled_layers
+from truffle.autotune.measuring import ACCURACY_FIGURES
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.outputs import study_record, tuned_config
 from truffle.autotune.record import describe
@@ -95,30 +98,25 @@ def test_whole_steps_run_with_them(monkeypatch):
     monkeypatch.setattr("truffle.autotune.whole_layers.limit_vram", lambda limit, needed: limit)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * GIB, 100 * GIB))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    layers = WholeLayers(there.workload, there.target, 2)
+    layers = WholeLayers(there.workload, there.target)
     layers.run(there.config_of(record(0, 0.01, 20.0, dense_layers=there.filling(1))))
     assert ran[0].parameters.dense_layers == MORE
     with pytest.raises(RuntimeError, match=r"of the GPU's usable 23.4 GB"):
         layers.run(there.config_of(record(0, 0.01, 20.0, dense_layers=TEXT + ",14,15,17,18")))
 
 
-def test_accuracy_is_measured_once_with_the_methods_own_layers(monkeypatch):
+def test_accuracy_is_measured_with_the_methods_own_layers_at_most(monkeypatch):
     seen = []
-    monkeypatch.setattr(evaluate.accuracy, "measure", lambda model, run, config, sample: seen.append(config) or [])
-    monkeypatch.setattr(evaluate.accuracy, "summarise", lambda steps: dict.fromkeys(evaluate.ACCURACY_FIGURES, 0.5))
-    meter = AccuracyMeter("smollm2", Setting(4096, 1, 2), torch.get_num_threads(), lambda text: None)
-    meter._model, meter._runs = object(), [object()]
-    found = [meter.measure(config) for config in (filled(), DecodeConfig(parameters=LshParameters()))]
-    assert found[0] is found[1]
-    assert [config.parameters.dense_layers for config in seen] == [(0, 16)]
-    meter.measure(filled(L=151))
-    assert [config.parameters.L for config in seen] == [150, 151]
-
-
-def test_an_earlier_runs_accuracy_serves_a_filled_point():
-    meter = AccuracyMeter("smollm2", Setting(4096, 1, 2), 1, lambda text: None)
-    meter.remember(DecodeConfig(parameters=LshParameters()), dict.fromkeys(evaluate.ACCURACY_FIGURES, 0.25))
-    assert meter.measure(filled())["kl"] == 0.25
+    for part in ("replay", "decode"):
+        monkeypatch.setattr(evaluate.accuracy, part, lambda model, run, config, *_: seen.append(config) or [])
+    figures = dict.fromkeys(ACCURACY_FIGURES, 0.5)
+    monkeypatch.setattr(evaluate.accuracy, "summarise", lambda steps: figures)
+    meter = AccuracyMeter("smollm2", Setting(4096, 1, 2), torch.get_num_threads(), (), lambda text: None)
+    meter._model, meter._runs = SimpleNamespace(shape=SMALL), [object()]
+    for config in (filled(), DecodeConfig(parameters=LshParameters(dense_layers=(0,)))):
+        meter.statistics(config), meter.output_error(config), meter.kl(config)
+    assert [config.parameters.dense_layers for config in seen] == [(0, 16)] * 3 + [(0,)] * 3
+    assert accuracy_key(filled()) == accuracy_key(DecodeConfig(parameters=LshParameters()))
 
 
 def test_record_answer_study_and_tuned_file_say_which_layers_are_dense():

@@ -8,10 +8,11 @@ import optuna
 import pytest
 import torch
 
-from tests.autotune.fakes import Accuracy, Throughput, record, space
+from tests.autotune.fakes import Bench, record, space
 from tests.model.tiny import SHAPE
 from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline
+from truffle.autotune.limits import Limits
 from truffle.autotune.memory import memory
 from truffle.autotune.method_space import RANGES, default_point, parse_methods, point_parameters
 from truffle.autotune.mixed_space import MixedSpace
@@ -19,6 +20,7 @@ from truffle.autotune.outputs import study_record, tuned_config
 from truffle.autotune.record import TrialRecord, describe
 from truffle.autotune.search import Search
 from truffle.autotune.space import Space
+from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import StudyError, open_study
 from truffle.kernels.checks import ArgumentError
 from truffle.model import tuned
@@ -45,9 +47,12 @@ def default(method: str) -> DecodeConfig:
     return DecodeConfig(method=method)
 
 
-def search(folder, there: Space, max_kl: float | None = None) -> Search:
-    study = open_study(folder, {"methods": list(there.methods)}, seed=1)
-    return Search(study, there, Accuracy(), Throughput(), 0.0, max_kl, lambda ended: None)
+def search(folder, there: Space, trials: int, max_kl: float | None = None) -> tuple[Search, Bench]:
+    study, bench = open_study(folder, {"methods": list(there.methods)}, seed=1), Bench()
+    found = Search(study, there, bench, Limits(max_kl), 0.0, lambda ended: None)
+    found.plan()
+    assert found.run(Stopping(trials, 60, len(study.trials))) == "trials"
+    return found, bench
 
 
 def test_every_method_has_ranges_of_parameters_that_it_has():
@@ -72,8 +77,24 @@ def test_every_method_is_drawn_and_asked_only_for_its_own():
     for config, params in found:
         assert params["method"] == config.method
         assert {name.split(".")[0] for name in params if "." in name} <= {config.method}
-        assert config.method == "lsh" or not {"store_format", "on_gpu", "fill_vram", "attend_with"} & set(params)
-        assert config.method == "lsh" or not config.implementations
+        assert config.method == "lsh" or not {"on_gpu", "fill_vram", "attend_with", "K", "probing"} & set(params)
+        assert config.method in ("lsh", "scan") or not {"store_format", "codes", "sink"} & set(params)
+        assert config.method in ("lsh", "scan") or not config.implementations
+
+
+def test_a_scan_is_tried_with_its_codes_in_each_place(monkeypatch):
+    found = drawn(space(methods=("scan",), **SMALL))
+    assert {config.execution.codes for config, _ in found} == {"auto"}
+    assert {config.execution.store_format for config, _ in found} == {"bfloat16", "int8"}
+    assert {config.parameters.dense_layers for config, _ in found} == {(0, 16), (0,), ()}
+    monkeypatch.setattr("truffle.autotune.scan_space.registry.why_not", lambda op, name: None)
+    there = space(gpu="h200", present=True, methods=("scan",))
+    found = drawn(there)
+    for config, params in found:
+        assert config.resident == (params["codes"] in ("gpu", "link")) == ("threads" not in params)
+        assert config.linked == (params["codes"] == "link")
+        assert config.scans_beside("cuda") == (params["codes"] == "device")
+    assert {params["codes"] for _, params in found} == {"device", "host", "link", "gpu"}
 
 
 def test_what_guarantees_an_error_is_asked_where_it_can_hold():
@@ -129,33 +150,21 @@ def test_names_are_read_in_one_order_and_unknown_ones_refused():
 
 
 def test_a_search_measures_every_method_and_goes_on_only_with_the_same(tmp_path):
-    found = search(tmp_path / "s", space(methods=EVERY, **SMALL))
-    assert found.run(40, 60) == "trials"
+    found, _ = search(tmp_path / "s", space(methods=EVERY, **SMALL), 40)
     done = [r for r in found.judged() if r.status == "complete"]
     assert [r.method for r in done if r.origin == "method"] == list(OTHERS)
     assert {r.method for r in done if r.origin == "search"} > {"lsh"}
-    settings = [(r.method, r.parameters, r.K, r.L, r.min_hits, r.probing, r.threads, r.batch_size, r.pinning,
-                 r.store_format, r.attend_with, r.wait_policy) for r in done]  # fmt: skip
-    assert len(settings) == len(set(settings))
-    again = search(tmp_path / "s", space(methods=EVERY, **SMALL))
+    assert len(done) == len({r.config for r in done})
+    again, bench = search(tmp_path / "s", space(methods=EVERY, **SMALL), 40)
     assert again.judged() == found.judged()
-    assert not again._accuracy.measured
-    again.run(41, 60)
+    assert not bench.asked
     with pytest.raises(StudyError, match=r"made with methods \['dense', .*, expected the same, got \['lsh'\]"):
-        search(tmp_path / "s", space())
-
-
-def test_a_study_that_names_no_method_is_one_of_lsh(tmp_path):
-    open_study(tmp_path / "s", {"gpu": "rtx-4090"}, seed=1)
-    open_study(tmp_path / "s", {"gpu": "rtx-4090", "methods": ["lsh"]}, seed=1)
-    with pytest.raises(StudyError, match=r"made with methods \['lsh'\], expected the same, got \['lsh', 'quest'\]"):
-        open_study(tmp_path / "s", {"gpu": "rtx-4090", "methods": ["lsh", "quest"]}, seed=1)
+        search(tmp_path / "s", space(), 41)
 
 
 def test_without_lsh_a_given_limit_judges(tmp_path):
-    found = search(tmp_path / "s", space(methods=("quest",), **SMALL), max_kl=0.03)
-    found.run(4, 60)
-    assert {r.method for r in found.records.values()} == {"quest"}
+    found, _ = search(tmp_path / "s", space(methods=("quest",), **SMALL), 4, max_kl=0.03)
+    assert {r.method for r in found.judged()} == {"quest"}
     assert all(r.feasible for r in found.judged() if r.status == "complete")
 
 

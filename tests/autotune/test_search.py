@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.autotune.fakes import Accuracy, Throughput, space
+from tests.autotune.fakes import Bench, space
+from truffle.autotune.limits import Limits
+from truffle.autotune.measuring import MeasureError
 from truffle.autotune.record import describe
 from truffle.autotune.search import Search
+from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import JOURNAL, StudyError, open_study, repair
 
 FINGERPRINT = {"gpu": "rtx-4090", "workload": "llama-3.1-8b@96k"}
 
 
-def search(folder, fingerprint=FINGERPRINT, max_kl=None, fastest=0.0, **parts) -> Search:
+def search(folder, fingerprint=FINGERPRINT, fastest=0.0, bench=None, there=None, **limits) -> Search:
     study = open_study(folder, fingerprint, seed=1)
-    accuracy, throughput = parts.get("accuracy", Accuracy()), parts.get("throughput", Throughput())
-    return Search(study, parts.get("space", space()), accuracy, throughput, fastest, max_kl, lambda record: None)
+    bench = bench or Bench()
+    return Search(study, there or space(), bench, Limits(**limits), fastest, lambda record: None)
+
+
+def run(found: Search, trials: int, timeout_s: float = 60) -> str:
+    found.plan()
+    return found.run(Stopping(trials, timeout_s, len(found._study.trials)))
 
 
 def complete(found: Search) -> list:
@@ -24,7 +32,7 @@ def complete(found: Search) -> list:
 
 def test_the_default_comes_first_then_the_papers_points(tmp_path):
     found = search(tmp_path / "s")
-    assert found.run(8, 60) == "trials"
+    assert run(found, 8) == "trials"
     done = complete(found)
     assert [(r.origin, r.K, r.L) for r in done[:6]] == [
         ("default", 10, 150), ("paper", 8, 75), ("paper", 9, 120),
@@ -38,41 +46,41 @@ def test_the_default_comes_first_then_the_papers_points(tmp_path):
 
 def test_the_defaults_own_kl_is_the_limit(tmp_path):
     found = search(tmp_path / "s")
-    found.run(6, 60)
-    assert found.max_kl == pytest.approx(0.02)
+    run(found, 6)
+    assert found.limits.max_kl == pytest.approx(0.02)
     by_point = {(r.K, r.L): r for r in complete(found)}
     assert by_point[10, 150].feasible
     assert by_point[10, 220].feasible
-    assert not by_point[9, 120].feasible or by_point[9, 120].kl <= found.max_kl
+    assert not by_point[9, 120].feasible or by_point[9, 120].kl <= found.limits.max_kl
 
 
 def test_a_given_limit_holds(tmp_path):
     found = search(tmp_path / "s", max_kl=0.001)
-    found.run(6, 60)
-    assert found.max_kl == 0.001
+    run(found, 6)
+    assert found.limits.max_kl == 0.001
     assert all(r.feasible == (r.kl <= 0.001) for r in complete(found))
     assert "over the limit" in complete(found)[0].infeasible_because
 
 
 def test_memory_rules_points_out_but_the_papers_are_measured(tmp_path):
-    found = search(tmp_path / "s", space=space(memory_gib=24))
-    found.run(12, 60)
+    found = search(tmp_path / "s", there=space(memory_gib=24))
+    run(found, 12)
     default, large = complete(found)[0], next(r for r in complete(found) if (r.K, r.L) == (11, 300))
     assert default.feasible
     assert large.status == "complete"
     assert not large.feasible
     assert large.infeasible_because.startswith("needs 27.4 GB of the host's")
-    pruned = [r for r in found.records.values() if r.status == "pruned"]
+    pruned = [r for r in found.judged() if r.status == "pruned"]
     assert pruned
     assert all(r.origin == "search" and r.reason for r in pruned)
     assert all(r.host_memory_bytes <= 24 * 2**30 for r in complete(found) if r.origin == "search")
 
 
 def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
-    accuracy = Accuracy()
-    found = search(tmp_path / "s", accuracy=accuracy)
-    found.run(25, 60)
-    assert len(accuracy.measured) == len(set(accuracy.measured))
+    bench = Bench()
+    found = search(tmp_path / "s", bench=bench)
+    run(found, 25)
+    assert len(bench.keys("kl")) == len(set(bench.keys("kl")))
     names = ("K", "L", "min_hits", "probing", "threads", "batch_size", "pinning", "store_format", "attend_with")
     names += ("dense_layers",)
     settings = [tuple(getattr(r, name) for name in names) for r in complete(found)]
@@ -83,9 +91,9 @@ def test_accuracy_is_measured_once_a_parameter_set_and_format(tmp_path):
 
 
 def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_record(tmp_path):
-    accuracy = Accuracy()
-    found = search(tmp_path / "s", accuracy=accuracy)
-    found.run(40, 60)
+    bench = Bench()
+    found = search(tmp_path / "s", bench=bench)
+    run(found, 40)
     done = complete(found)
     assert {r.probing.split()[0] for r in done} == {"none", "ball", "directed"}
     assert {r.attend_with for r in done} == {"retrieve + sparse_attend", "retrieve_attend"}
@@ -96,88 +104,88 @@ def test_probing_and_the_fused_operation_are_searched_and_come_back_from_a_recor
         assert (f", {r.probing}" in r.label) == (r.probing != "none")
         assert config.fused == (r.attend_with == "retrieve_attend")
     probed = {(r.K, r.L, r.min_hits, r.probing, r.store_format) for r in done}
-    assert len(accuracy.measured) == len(probed), "accuracy is that of the parameters, whichever operations attend"
+    assert len(bench.keys("kl")) == len(probed), "accuracy is that of the parameters, whichever operations attend"
 
 
 def test_a_failed_trial_is_a_record_and_the_search_goes_on(tmp_path):
-    found = search(tmp_path / "s", throughput=Throughput(3, RuntimeError("cpu_native failed its gate")))
-    assert found.run(7, 60) == "trials"
-    failed = [r for r in found.records.values() if r.status == "failed"]
+    found = search(tmp_path / "s", bench=Bench(3, MeasureError("RuntimeError: cpu_native failed its gate")))
+    assert run(found, 7) == "trials"
+    failed = [r for r in found.judged() if r.status == "failed"]
     assert [(r.K, r.L, r.reason, r.kl) for r in failed] == [(9, 120, "RuntimeError: cpu_native failed its gate", None)]
 
 
 def test_budgets_and_exhaustion_are_named(tmp_path):
-    assert search(tmp_path / "a").run(5, 1e-9) == "timeout"
+    assert run(search(tmp_path / "a"), 5, 1e-9) == "timeout"
     nothing_left = search(tmp_path / "b", fastest=1e9)
-    assert nothing_left.run(50, 60) == "space exhausted"
-    reasons = {r.reason.split()[0] for r in nothing_left.records.values() if r.status == "pruned"}
+    assert run(nothing_left, 50) == "space exhausted"
+    reasons = {r.reason.split()[0] for r in nothing_left.judged() if r.status == "pruned"}
     assert "would" in reasons, "slower than exact by bandwidth alone"
 
 
 def test_ctrl_c_loses_no_finished_trial(tmp_path):
-    stopped = search(tmp_path / "s", throughput=Throughput(4, KeyboardInterrupt()))
-    assert stopped.run(9, 60) == "interrupted"
+    stopped = search(tmp_path / "s", bench=Bench(4, KeyboardInterrupt()))
+    assert run(stopped, 9) == "interrupted"
     before = [r.to_dict() for r in complete(stopped)]
     assert len(before) == 3
-    accuracy = Accuracy()
-    resumed = search(tmp_path / "s", accuracy=accuracy)
+    bench = Bench()
+    resumed = search(tmp_path / "s", bench=bench)
     assert [r.to_dict() for r in complete(resumed)] == before
-    assert resumed.max_kl == stopped.max_kl
-    assert resumed.run(9, 60) == "trials"
+    assert resumed.limits.max_kl == stopped.limits.max_kl
+    assert run(resumed, 9) == "trials"
     points = [(r.origin, r.K, r.L) for r in complete(resumed)]
     assert ("paper", 10, 170) in points, "the interrupted point is tried again"
     assert len(points) == 9, "finished trials are counted in total"
-    assert not any('"L":75,' in key for key in accuracy.measured), "known accuracy is not measured again"
+    assert not any('"L":75,' in key for key in bench.keys("kl")), "known accuracy is not measured again"
 
 
 def test_a_killed_run_leaves_a_journal_that_goes_on(tmp_path):
     first = search(tmp_path / "s")
-    first.run(3, 60)
+    run(first, 3)
     zombie = first._study.ask()  # as a killed process leaves it: asked, never told
     first._space.suggest(zombie)
     first._study.enqueue_trial({"K": 6})  # nor may what waited repel what was planned
     journal = tmp_path / "s" / JOURNAL
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "torn')
     resumed = search(tmp_path / "s")
-    assert resumed.run(6, 60) == "trials"
+    assert run(resumed, 6) == "trials"
     assert [(r.K, r.L) for r in complete(resumed)].count((10, 170)) == 1
     assert journal.with_suffix(".torn").read_bytes().endswith(b"torn")
     assert not repair(journal), "what was written since is whole"
 
 
 def test_another_study_is_not_gone_on_with(tmp_path):
-    search(tmp_path / "s").run(1, 60)
+    run(search(tmp_path / "s"), 1)
     with pytest.raises(StudyError, match="gpu 'rtx-4090', expected the same, got 'l20'"):
         search(tmp_path / "s", fingerprint={**FINGERPRINT, "gpu": "l20"})
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit()])
 def test_a_run_stopped_in_its_first_trial_still_learns_the_limit_first(tmp_path, stop):
-    stopped = search(tmp_path / "s", throughput=Throughput(1, stop))
+    stopped = search(tmp_path / "s", bench=Bench(1, stop))
     if isinstance(stop, SystemExit):
         with pytest.raises(SystemExit):
-            stopped.run(4, 60)
+            run(stopped, 4)
     else:
-        assert stopped.run(4, 60) == "interrupted"
+        assert run(stopped, 4) == "interrupted"
     resumed = search(tmp_path / "s")
-    resumed.run(4, 60)
+    run(resumed, 4)
     done = complete(resumed)
     assert (done[0].origin, done[0].K, done[0].L) == ("default", 10, 150)
-    assert resumed.max_kl == pytest.approx(0.02)
-    assert [r.feasible for r in done] == [r.kl <= resumed.max_kl for r in done]
+    assert resumed.limits.max_kl == pytest.approx(0.02)
+    assert [r.feasible for r in done] == [r.kl <= resumed.limits.max_kl for r in done]
 
 
 def test_without_the_defaults_kl_there_is_no_limit_and_so_no_search(tmp_path):
-    found = search(tmp_path / "s", throughput=Throughput(1, RuntimeError("no memory")))
+    found = search(tmp_path / "s", bench=Bench(1, MeasureError("no memory")))
     with pytest.raises(StudyError, match="default sets the error limit, and failed: no memory"):
-        found.run(4, 60)
+        run(found, 4)
 
 
 def test_a_search_that_only_fails_stops(tmp_path):
-    class Broken(Throughput):
-        def measure(self, config, seconds=1.0):
-            raise RuntimeError("always")
+    class Broken(Bench):
+        def measure(self, config, fidelity, repeat=0):
+            raise MeasureError("always")
 
-    found = search(tmp_path / "s", throughput=Broken(), max_kl=0.1)
-    assert found.run(50, 60) == "failures"
-    assert all(r.reason == "RuntimeError: always" for r in found.records.values())
+    found = search(tmp_path / "s", bench=Broken(), max_kl=0.1)
+    assert run(found, 50) == "failures"
+    assert all(r.reason == "always" for r in found.judged())

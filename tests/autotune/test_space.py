@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import optuna
 import pytest
 
@@ -36,8 +38,9 @@ def test_filling_is_asked_where_a_batch_leaves_room_for_some_but_not_all_layers(
         there, found = space(gpu=gpu), drawn(gpu=gpu)
         for config, params in found:
             on_host, batch = not config.resident, config.execution.batch_size
-            assert ("fill_vram" in params) == (on_host and batch in batches)
-            layers = there.filling(batch) if params.get("fill_vram") else "0,16"
+            own = params["dense_layers"] == "0,16"
+            assert ("fill_vram" in params) == (on_host and batch in batches and own)
+            layers = there.filling(batch) if params.get("fill_vram") else params["dense_layers"]
             assert describe(config)["dense_layers"] == layers
         assert {params.get("fill_vram") for _, params in found} == {None, False, True}
     assert all("fill_vram" not in params for _, params in drawn(gpu="none", memory_gib=64))
@@ -72,3 +75,38 @@ def test_the_first_points_are_asked_whole():
             trial = study.ask()
             assert there.suggest(trial) == there.config(point)
             assert set(trial.params) == set(point)
+
+
+def test_instruction_sets_and_kernels_are_asked_where_there_is_a_choice(monkeypatch):
+    monkeypatch.setattr("truffle.autotune.host_choices.why_not", lambda isa: None)
+    monkeypatch.setattr(
+        "truffle.autotune.space.kernels", lambda ops: ("auto", "cpu_numba") if len(ops) > 1 else ("auto",)
+    )
+    there = space()
+    there = replace(there, target=replace(there.target, host=replace(there.target.host, isa="avx512")))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(100):
+        trial = study.ask()
+        config = there.suggest(trial)
+        named = config.implementations.get("retrieve", "auto")
+        assert ("isa" in trial.params) == (named == "auto")
+        assert ("kernels" in trial.params) == (not config.fused)
+        seen.add((config.execution.isa, named))
+    assert seen == {("avx2", "auto"), ("avx512", "auto"), ("avx512", "cpu_numba")}
+    assert there.config({"batch_size": 1}).execution.isa == "avx512"
+
+
+def test_what_is_attended_exactly_is_asked_and_told_by_the_record():
+    for config, params in drawn():
+        p = config.parameters
+        assert (p.sink, p.window) == (params["sink"], params["window"])
+        described = describe(config)
+        assert (described["sink"], described["window"]) == (p.sink, p.window)
+        assert params.get("fill_vram") or described["dense_layers"] == params["dense_layers"]
+
+
+def test_a_space_is_told_from_another_by_name():
+    marks, more = space().marks, space(gpu="h200").marks
+    assert {name for name in marks if marks[name] != more[name]} == {"batch_size", "on_gpu"}
+    assert space(methods=("lsh", "quest")).marks.keys() - marks.keys() == {"quest"}

@@ -13,6 +13,8 @@ from tests.autotune.fakes import record, space
 from truffle.autotune import outputs, whole_layers
 from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline, exact_baselines, fastest
+from truffle.autotune.exact_runs import measured
+from truffle.autotune.measuring import Measured, MeasureError
 from truffle.autotune.memory import require_weights_fit
 from truffle.autotune.options import fingerprint, resolved_command
 from truffle.autotune.target import _find_limit, find_target
@@ -90,7 +92,7 @@ def test_a_limit_is_refused_before_the_host_is_calibrated(monkeypatch):
 def test_the_study_and_its_command_depend_on_it():
     arguments = argparse.Namespace(
         model="smollm2", accuracy_context=4096, accuracy_samples=2, accuracy_steps=24, max_kl=None, seed=0,
-        vram_limit="20GiB", gpu="auto", methods="lsh",
+        max_latency_ms=None, min_score=[], accuracy_only=False, vram_limit="20GiB", gpu="auto", methods="lsh",
     )  # fmt: skip
     held, free = space(vram_limit_gib=20), space()
     marks = [fingerprint(arguments, found.workload, found.target) for found in (held, free)]
@@ -145,13 +147,13 @@ class Card:
 
 def test_runs_on_the_card_are_held_to_it(monkeypatch):
     card, held = Card(monkeypatch), space(gpu="h200", vram_limit_gib=24, present=True)
-    WholeLayers(held.workload, held.target, 2).run(DecodeConfig(parameters=LshParameters()))
+    WholeLayers(held.workload, held.target).run(DecodeConfig(parameters=LshParameters()))
     assert [fraction for _, fraction in card.runs] == [0.24]
 
 
 def test_without_a_limit_nothing_is_held(monkeypatch):
     card, free = Card(monkeypatch), space(gpu="h200", present=True)
-    WholeLayers(free.workload, free.target, 2).run(DecodeConfig(parameters=LshParameters()))
+    WholeLayers(free.workload, free.target).run(DecodeConfig(parameters=LshParameters()))
     assert len(card.runs) == 1
     assert card.fractions == []
 
@@ -159,17 +161,30 @@ def test_without_a_limit_nothing_is_held(monkeypatch):
 def test_what_does_not_fit_is_not_run(monkeypatch):
     card, held = Card(monkeypatch), space(gpu="h200", vram_limit_gib=24, present=True)
     with pytest.raises(RuntimeError, match=r"needs 36.4 GB of the GPU's usable 23.4 GB"):
-        WholeLayers(held.workload, held.target, 2).run(ON_CARD)
+        WholeLayers(held.workload, held.target).run(ON_CARD)
     assert card.runs == []
+
+
+class Steps:
+    """A bench that runs whole steps."""
+
+    def __init__(self, layers: WholeLayers) -> None:
+        self._layers = layers
+
+    def measure(self, config, fidelity, repeat=0):
+        try:
+            return Measured(self._layers.run(config), 0.0)
+        except torch.OutOfMemoryError as error:
+            raise MeasureError("out of memory", "out of memory") from error
 
 
 def test_an_exact_way_is_run_as_far_as_memory_lasts(monkeypatch):
     card, held = Card(monkeypatch, fail_above=2), space(gpu="h200", vram_limit_gib=80, present=True)
-    way = dataclasses.replace(EXACT, batch_size=4)
-    found = WholeLayers(held.workload, held.target, 2).exact(way)
+    way, bench = dataclasses.replace(EXACT, batch_size=4), Steps(WholeLayers(held.workload, held.target))
+    found = measured(way, bench, 2)
     assert [config.execution.batch_size for config, _ in card.runs] == [1, 2, 4]
     assert (found.batch_size, found.tokens_per_s, found.kind) == (2, 20.0, "measured")
     Card(monkeypatch, fail_above=0)
-    none = WholeLayers(held.workload, held.target, 2).exact(way)
+    none = measured(way, bench, 2)
     assert (none.fits, none.tokens_per_s, none.step_s) == (False, None, None)
-    assert "did not last" in none.reason
+    assert none.reason == "failed when it was run: out of memory"

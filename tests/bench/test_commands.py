@@ -67,6 +67,10 @@ def test_list_names_every_implementation(capsys):
         (["accuracy", "--budget", "0.1"], "budget: Extra inputs are not permitted"),
         (["decode", "--model", "smollm2", "--context", "0"], "context: expected at least 1, got 0"),
         (
+            ["decode", "--workload", "smollm2@1k", "--engine", "transformers"],
+            "engine: expected reference for a --workload, got transformers",
+        ),
+        (
             ["decode", "--model", "smollm2", "--context", "8180"],
             "context: expected at most 8172 tokens before 20 steps, got 8180",
         ),
@@ -95,6 +99,16 @@ def test_workloads_are_read_as_written():
     for text in ("llama-3.1-8b", "llama-3.1-8b@", "llama-3.1-8b@0", "llama@96k", "smollm2@9k"):
         with pytest.raises(WorkloadError):
             parse_workload(text)
+
+
+def test_transformers_is_timed_beside_the_reference_decoder(tmp_path):
+    file = tmp_path / "decode.json"
+    command = ["--engine", "transformers", "--method", "lsh", "--seal-tokens", "16", "--context", "200", "--steps", "5"]
+    assert main(["decode", "--model", "smollm2", *command, "--json", str(file)]) == 0
+    record = json.loads(file.read_text())["records"][0]
+    assert record["engine"] == "transformers"
+    assert 0 < record["over_reference_low"] <= record["over_reference"] <= record["over_reference_high"]
+    assert 0 < record["density"] < 1
 
 
 def test_decode_scales_one_layer_of_each_kind(tmp_path):

@@ -21,5 +21,6 @@ export TRUFFLE_WAIT_POLICY=park
 export TRUFFLE_MICRO_BATCHES=1
 export TRUFFLE_STORE_FORMAT=bfloat16
 export TRUFFLE_CODES=auto
+export TRUFFLE_GATHER=auto
 export TRUFFLE_IMPL_HASH_CODES=gpu_triton
 export TRUFFLE_IMPL_RETRIEVE=cpu_native

@@ -1,0 +1,45 @@
+"""A bench that does to its process what kernels may do to it, by the number of tables that it is asked about."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import torch
+
+from tests.autotune.fakes import Bench
+from truffle.autotune.measuring import Fidelity, Measured
+from truffle.model.config import DecodeConfig
+
+SEGFAULT, KILLED, HANGS, NO_MEMORY, NAN, SPOILT, RAISES = range(20, 27)
+
+
+class Crashing(Bench):
+    def measure(self, config: DecodeConfig, fidelity: Fidelity, repeat: int = 0) -> Measured:
+        tables = getattr(config.parameters, "L", 0)
+        if tables in (SEGFAULT, KILLED):
+            os.kill(os.getpid(), signal.SIGSEGV if tables == SEGFAULT else signal.SIGKILL)
+        if tables == HANGS:
+            time.sleep(600)
+        if tables == NO_MEMORY:
+            raise torch.OutOfMemoryError("tried to allocate 99 GiB")
+        if tables == SPOILT:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if tables == RAISES:
+            raise RuntimeError("cpu_native failed its gate")
+        found = super().measure(config, fidelity, repeat)
+        pid = {"ms_link": float(os.getpid())} | ({"kl": float("nan")} if tables == NAN else {})
+        return Measured({**found.figures, **pid}, found.seconds)
+
+
+def make() -> Crashing:
+    return Crashing()
+
+
+def refuse(reason: str) -> Crashing:
+    raise ValueError(reason)
+
+
+def die() -> Crashing:
+    os._exit(3)

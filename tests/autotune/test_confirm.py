@@ -1,0 +1,117 @@
+"""What is published: measured anew in turns, until told apart from noise, and no longer than that takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.autotune.fakes import record, space
+from truffle.autotune.answer import best_feasible, default_of, gains
+from truffle.autotune.confirm import confirm
+from truffle.autotune.contest import LEAST_ROUNDS, MOST_ROUNDS, interval
+from truffle.autotune.measuring import Measured, MeasureError
+
+
+class Honest:
+    """Rates by L with noise of a few percent; what all rounds share is a machine that slows down."""
+
+    def __init__(self, rates: dict[int, float], noise: float = 0.0, drift: float = 0.0, kind: str = "measured") -> None:
+        self.calls: list[int] = []
+        self._rates, self._noise, self._drift, self._kind = rates, noise, drift, kind
+        self._random = np.random.default_rng(0)
+
+    def measure(self, config, fidelity, repeat=0):
+        assert fidelity == "throughput"
+        tables = config.parameters.L
+        if self._rates[tables] == 0:
+            raise MeasureError("out of memory")
+        slower = (1 - self._drift) ** (len(self.calls) // 2)
+        self.calls.append(tables)
+        rate = self._rates[tables] * slower * float(np.exp(self._noise * self._random.standard_normal()))
+        figures = {"tokens_per_s": rate, "tokens_per_s_low": rate * 0.9, "tokens_per_s_high": rate * 1.1}
+        return Measured({**figures, "throughput_kind": self._kind, "step_ms": 1e3 / rate}, 0.0)
+
+
+def confirmed(bench, *records, budget_s: float = 60.0) -> dict[int, object]:
+    return {r.number: r for r in confirm(records, space(), bench, budget_s)}
+
+
+DEFAULT = record(0, 0.02, 11.0, origin="default")
+
+
+def test_a_lucky_figure_is_replaced_and_turns_are_taken():
+    bench = Honest({150: 12.0, 200: 20.0}, noise=0.01)
+    found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200))
+    assert len(bench.calls) == 2 * LEAST_ROUNDS, "clear after the least that are made"
+    assert {tuple(bench.calls[i : i + 2]) for i in range(0, 6, 2)} == {(150, 200), (200, 150)}, "nobody always follows"
+    assert found[7].confirmed
+    assert found[7].tokens_per_s == pytest.approx(20.0, rel=0.03)
+    assert found[7].tokens_per_s_low < found[7].tokens_per_s < found[7].tokens_per_s_high
+    assert found[7].gain_low > 1.5
+    assert gains(found[7], found[0])
+    assert (found[0].gain_low, found[0].repeats) == (None, LEAST_ROUNDS)
+
+
+def test_no_gain_is_a_result_after_all_rounds():
+    bench = Honest({150: 12.0, 200: 12.0}, noise=0.03)
+    found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200))
+    assert len(bench.calls) == 2 * MOST_ROUNDS
+    assert found[7].gain_low < 1 < found[7].gain_high
+    assert not gains(found[7], found[0])
+
+
+def test_no_more_rounds_than_the_budget_has_time_for():
+    bench = Honest({150: 12.0, 200: 12.0}, noise=0.03)
+    confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200), budget_s=0.0)
+    assert len(bench.calls) == 2 * LEAST_ROUNDS
+
+
+def test_a_machine_that_slows_down_does_so_for_both():
+    bench = Honest({150: 12.0, 200: 13.0}, noise=0.005, drift=0.05)
+    found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200))
+    assert len(bench.calls) < 2 * MOST_ROUNDS
+    assert found[7].tokens_per_s_low < found[0].tokens_per_s_high, "their intervals overlap"
+    assert gains(found[7], found[0])
+
+
+def test_whoever_falls_behind_leaves_the_contest():
+    bench = Honest({150: 10.0, 200: 12.0, 180: 12.0, 220: 5.0}, noise=0.01)
+    points = [record(n, 0.01, 90.0 + n, L=L) for n, L in ((7, 200), (8, 180), (9, 220))]
+    confirmed(bench, DEFAULT, *points)
+    assert bench.calls.count(220) == LEAST_ROUNDS
+    assert bench.calls.count(200) == bench.calls.count(180) > LEAST_ROUNDS
+
+
+def test_a_point_that_was_not_among_the_best_is_measured_when_they_fall_behind_it():
+    bench = Honest({150: 11.0, 200: 12.0, 180: 90.0}, noise=0.01)
+    found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200), record(8, 0.01, 400.0, L=180))
+    assert best_feasible(list(found.values())).number == 8
+    assert all(r.confirmed for r in found.values())
+
+
+def test_what_fails_when_measured_again_is_not_recommended():
+    bench = Honest({150: 11.0, 200: 0.0})
+    found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200))
+    assert not found[7].confirmed
+    assert found[7].infeasible_because == "failed when it was measured again: out of memory"
+    assert best_feasible(list(found.values())).number == 0
+    assert found[0].confirmed
+
+
+def test_without_a_feasible_point_the_default_is_confirmed_alone():
+    infeasible = DEFAULT.updated(feasible=False)
+    found = confirmed(Honest({150: 11.0}), infeasible)
+    assert default_of(list(found.values())).confirmed
+
+
+def test_repetition_does_not_narrow_what_a_model_may_be_wrong_by():
+    found = confirmed(Honest({150: 11.0}, noise=0.001, kind="estimated"), DEFAULT)
+    assert found[0].tokens_per_s_low == pytest.approx(11.0 * 0.9, rel=0.01)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    for count in (3, 6, 12):
+        found = [interval(list(random.standard_normal(count))) for _ in range(4000)]
+        covered = np.mean([low <= 0 <= high for low, high in found])
+        assert abs(covered - 0.95) < 4 * (0.95 * 0.05 / 4000) ** 0.5

@@ -1,0 +1,95 @@
+"""SmolLM2 in transformers with attention "truffle" and a tuned file, against itself with sdpa."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tests.model.hf_models import tuned_file
+from truffle.bench.text import prose
+from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
+from truffle.model.gguf import converted_gguf, embedded_gguf
+from truffle.model.hf import TruffleCache
+
+THREADS = 2
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    torch.set_num_threads(THREADS)
+    return converted_gguf(embedded_gguf())
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="truffle", local_files_only=True).eval()
+
+
+@pytest.fixture(scope="module")
+def exact(folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa", local_files_only=True).eval()
+
+
+def settings(parameters: MethodParameters) -> DecodeConfig:
+    return DecodeConfig(parameters=parameters, execution=Execution(threads=THREADS))
+
+
+def needle_prompt(tokenizer: Any, depth: float, length: int) -> torch.Tensor:
+    """A number among `length` tokens of text, and a sentence that it completes, [1, length]."""
+    needle, question = "\nThe special magic number for Lisbon is 4829.\n", "\nThe special magic number for Lisbon is"
+    before, behind = tokenizer(needle).input_ids, tokenizer(question).input_ids
+    hay = tokenizer(prose()[: 8 * length]).input_ids[: length - len(before) - len(behind)]
+    at = int(depth * len(hay))
+    return torch.tensor([[*hay[:at], *before, *hay[at:], *behind]])
+
+
+@pytest.mark.parametrize("depth", [0.3, 0.7])
+@pytest.mark.parametrize(
+    "parameters", [LshParameters(), ScanParameters()], ids=["lsh (10, 150)", "scan"]
+)  # fmt: skip
+def test_a_needle_is_found_at_4k_with_a_tuned_file(model, exact, tokenizer, tmp_path, depth, parameters):
+    ids = needle_prompt(tokenizer, depth, 4096)
+    cache = TruffleCache(model.config, tuned=tuned_file(tmp_path, settings(parameters)))
+    given = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
+    answers = [
+        tokenizer.decode(each.generate(ids, past_key_values=used, **given)[0, ids.shape[1] :])
+        for each, used in ((exact, None), (model, cache))
+    ]
+    assert ids.shape[1] == 4096
+    assert "4829" in answers[0]
+    assert answers[1] == answers[0]
+    sampled = cache.caches[1].usage()
+    assert sampled is not None
+    assert float(sampled.densities().mean()) / model.config.num_attention_heads < 0.2
+
+
+def test_kl_does_not_drift_over_2000_tokens(model, exact, tokenizer):
+    """Fed what exact attention goes on with at temperature 0.7, which is indexed as it leaves the open segment."""
+    steps, context = 2000, 2048
+    ids = torch.tensor([tokenizer(prose()[: 8 * context]).input_ids[:context]])
+    torch.manual_seed(0)
+    run = exact.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=steps, min_new_tokens=steps, do_sample=True,
+        temperature=0.7, top_k=0, return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    cache = TruffleCache(model.config, settings(LshParameters(K=8, L=75, seal_tokens=256)))
+    fed, kl = ids, []
+    with torch.no_grad():
+        for step, expected in enumerate(run.logits):
+            logits = model(fed, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            exactly, sampled = expected.log_softmax(-1), logits.log_softmax(-1)
+            kl.append(float((exactly.exp() * (exactly - sampled)).sum()))
+            fed = run.sequences[:, context + step : context + step + 1]
+    print(f"KL of the first 500 tokens {sum(kl[:500]) / 500:.4f}, of the last {sum(kl[-500:]) / 500:.4f}")
+    assert len(kl) == steps
+    assert sum(kl[-500:]) <= 2 * sum(kl[:500])
