@@ -85,3 +85,12 @@ def test_a_calibrated_card_replaces_what_was_assumed_and_no_other():
     assert found.bf16_flops_per_s == h200.bf16_flops_per_s
     assert with_measured(profiles.load("4090"), there) == profiles.load("4090")
     assert with_measured(h200, calibration()) == h200
+
+
+def test_a_latency_among_small_kernels_is_none_of_a_layers():
+    old = device("NVIDIA H200")
+    old = old.model_copy(update={"kernel_latency_s": old.layer_kernel_latency_s, "layer_kernel_latency_s": None})
+    h200 = profiles.load("h200")
+    found = with_measured(h200, calibration(device=old))
+    assert found.product_efficiency != h200.product_efficiency
+    assert (found.kernel_latency_s, found.scan_efficiency) == (h200.kernel_latency_s, h200.scan_efficiency)
