@@ -28,7 +28,7 @@ class TaskSetting:
         context: tokens of a prompt and its answer, at most.
         samples: prompts a task.
         setup: A reads the whole prompt exactly; B only the context, and the question through the method, token by
-            token (METHODS.md 0.3).
+            token.
     """
 
     context: int

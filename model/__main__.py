@@ -49,6 +49,7 @@ def run_generate(arguments: argparse.Namespace) -> None:
 
     from truffle.model.error_meter import tell_errors
     from truffle.model.generate import DensityMeter, Sampler, generate
+    from truffle.model.head_meter import HeadMeter
     from truffle.model.llama import Decoder
     from truffle.model.weights import load
 
@@ -60,8 +61,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
     prompts = [torch.tensor(tokenizer(text)["input_ids"], dtype=torch.int64) for text in texts]
     _require_positions(max(map(len, prompts)), arguments.max_new_tokens, model.shape.max_positions)
     decoder = Decoder(model.shape, model.weights, config)
-    meter, errors = DensityMeter(), tell_errors(decoder) if arguments.errors else None
-    decoder.observer = _together(meter, errors) if errors else meter
+    meter, heads, errors = DensityMeter(), HeadMeter(), tell_errors(decoder) if arguments.errors else None
+    decoder.observer = _together(meter, heads, *([errors] if errors else []))
     end_tokens = frozenset() if arguments.ignore_end else model.end_tokens
     produced: list[list[int]] = [[] for _ in prompts]
     stream = _Stream(tokenizer) if len(prompts) == 1 and not arguments.json else None
@@ -80,7 +81,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
         "prefill_s": first - started,
         "tokens_per_s": steps / (last - first) if steps else None,
         "density": meter.density,
-        **({"errors": errors.summary()} if errors else {}),
+        "keys_by_head": heads.by_layer(),
+        **({"errors": errors.summary(), "error_by_head": errors.by_layer()} if errors else {}),
         "config": config.model_dump(mode="json"),
         "implementations": decoder.ops.names,
     }
@@ -91,6 +93,8 @@ def run_generate(arguments: argparse.Namespace) -> None:
         for number, tokens in enumerate(produced):
             print(f"--- request {number}\n{tokenizer.decode(tokens)}")
     print(_closing_line(summary))
+    if line := heads.line():
+        print(f"--- {line}")
     if errors:
         print(_error_line(config.method, errors.summary()))
 

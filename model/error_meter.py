@@ -22,22 +22,24 @@ class ErrorMeter:
 
     Attributes:
         errors: by step, layer and request, of the heads of those that can tell, [Hkv, G] each.
+        layers: of which layer each is.
         untold: heads whose layer could not, or whose sample was too small to.
         told: heads that could.
     """
 
     errors: list[Errors] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
     untold: int = 0
     told: int = 0
 
     def __call__(self, index: int, cache: LayerCache, q: torch.Tensor, *rest: torch.Tensor) -> None:
         if isinstance(cache, SelectingLayer):
             for request in range(len(q)):
-                self._count(cache, request, q.shape[1])
+                self._count(index, cache, request, q.shape[1])
         elif cache.usage() is not None:
             self.untold += q.shape[0] * q.shape[1]
 
-    def _count(self, cache: SelectingLayer, request: int, heads: int) -> None:
+    def _count(self, index: int, cache: SelectingLayer, request: int, heads: int) -> None:
         if bool((cache.chosen(request).count > 0).all()):  # nothing left out, nothing off
             return
         found = cache.errors(request)
@@ -45,6 +47,7 @@ class ErrorMeter:
         self.told, self.untold = self.told + told, self.untold + heads - told
         if found:
             self.errors.append(found)
+            self.layers.append(index)
 
     def spread(self, name: str) -> tuple[float, float] | None:
         """Mean and 95th percentile over heads, layers and steps of "output" or "denominator"; None if none is told."""
@@ -53,6 +56,15 @@ class ErrorMeter:
         values = torch.cat([getattr(errors, name).flatten() for errors in self.errors])
         values = values[values.isfinite()].double()
         return float(values.mean()), float(values.quantile(0.95))
+
+    def by_layer(self) -> dict[int, list[float | None]]:
+        """The mean estimate of each head's relative error of the output, by layer; None where it never told."""
+        found: dict[int, list[float | None]] = {}
+        for layer in dict.fromkeys(self.layers):
+            steps = [e.output.flatten() for e, at in zip(self.errors, self.layers, strict=True) if at == layer]
+            means = torch.stack([torch.where(step.isfinite(), step, torch.nan) for step in steps]).nanmean(0)
+            found[layer] = [None if mean != mean else mean for mean in means.tolist()]
+        return found
 
     def summary(self) -> dict[str, float | int | None]:
         """Relative errors as flat figures."""

@@ -41,7 +41,7 @@ class Task:
 class Sample:
     """A prompt that fits, as tokens.
 
-    In setup A all of the prompt is read exactly; in setup B (METHODS.md 0.3) the context is, and the question goes
+    In setup A all of the prompt is read exactly; in setup B the context is, and the question goes
     through the method under test, token by token.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Poisson sampling by a scan of quantised keys (METHODS.md 9): codes in place of tables, with no build step."""
+"""Poisson sampling by a scan of quantised keys of each key: codes in place of tables, with no build step."""
 
 from __future__ import annotations
 

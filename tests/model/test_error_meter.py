@@ -19,7 +19,8 @@ from truffle.model.config import (
     VAttentionParameters,
 )
 from truffle.model.error_meter import ErrorMeter, tell_errors
-from truffle.model.generate import generate
+from truffle.model.generate import DensityMeter, generate
+from truffle.model.head_meter import HeadMeter
 from truffle.model.llama import Decoder
 
 EXACT = {"sink": 2, "window": 8, "dense_layers": (0,)}
@@ -44,6 +45,45 @@ def test_every_head_of_every_request_layer_and_step_is_told(parameters):
     found = meter.summary()
     for name in ("output", "denominator"):
         assert 0 < found[f"{name}_error_mean"] < found[f"{name}_error_p95"] < 10
+
+
+def test_errors_by_head_average_to_those_of_all():
+    meter = watched(VAttentionParameters(**EXACT), (200, 90))
+    found = meter.by_layer()
+    assert list(found) == [1, 2]
+    assert {len(heads) for heads in found.values()} == {HEADS}
+    told = [error for heads in found.values() for error in heads]
+    assert sum(told) / len(told) == pytest.approx(meter.summary()["output_error_mean"], rel=1e-5)
+    assert len({round(error, 6) for error in told}) > HEADS
+
+
+@pytest.mark.parametrize("parameters", [UniformParameters(budget=20, **EXACT), VAttentionParameters(**EXACT)],
+                         ids=lambda p: p.method)  # fmt: skip
+def test_keys_are_counted_head_by_head(parameters):
+    model, total = decoder(parameters), [0, 0]
+    heads, density = HeadMeter(), DensityMeter()
+
+    def observe(index, cache, *seen):
+        heads(index, cache, *seen)
+        density(index, cache, *seen)
+        if index:
+            total[index - 1] += int(cache.usage().attended.sum())
+
+    model.observer = observe
+    list(generate(model, prompts(200, 90), STEPS + 1))
+    found = heads.by_layer()
+    assert list(found) == [1, 2]
+    for layer, keys in found.items():
+        assert sum(keys) * STEPS * 2 == pytest.approx(total[layer - 1])
+    if parameters.method == "uniform":
+        assert heads.line() == "20 to 20 keys a head (layer 2, head 5), 20 in the median"
+
+
+def test_exact_attention_has_no_budget():
+    model, heads = decoder(DenseParameters()), HeadMeter()
+    model.observer = heads
+    list(generate(model, prompts(30), 3))
+    assert heads.line() is None
 
 
 @pytest.mark.parametrize("parameters", [OracleTopKParameters(**EXACT), StreamingParameters(**EXACT)],
