@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     quantile = backtest.UNDISTURBED if a.undisturbed else backtest.MEDIAN
     found = backtest.compare(steps, calibration, quantile)
     expect(bool(found), "records", "steps that can be predicted", "none; where a host's part is missing, give --host")
-    outcome = _outcome(steps, found, calibration, quantile)
+    outcome = _outcome(steps, found, calibration, quantile).model_copy(update={"command": a.command_line})
     _show(found, outcome)
     if a.keep:
         name = f"{outcome.gpu or 'cpu'}-{outcome.created.replace(':', '')}.json"

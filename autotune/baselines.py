@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from truffle.autotune import cost_model
+from truffle.autotune import cost_model, known_error
 from truffle.autotune.cost_model import StepTime
 from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
@@ -47,6 +47,18 @@ def fastest(baselines: list[Baseline]) -> Baseline | None:
     """The fastest that fits, or None."""
     fitting = [baseline for baseline in baselines if baseline.fits]
     return max(fitting, key=lambda baseline: baseline.tokens_per_s or 0.0, default=None)
+
+
+def known_interval(baseline: Baseline, target: Target) -> tuple[float, float] | None:
+    """Tokens a second that nine in ten back-tested steps bound; None where the way was measured, or none like it was.
+
+    Of exact ways only that of a card which holds everything has been back-tested.
+    """
+    known = known_error.find(target.gpu, "dense") if baseline.name == ON_GPU else None
+    if known is None or baseline.kind != "estimated" or not (baseline.step_s and baseline.batch_size):
+        return None
+    fastest_s, slowest_s = known.seconds(baseline.step_s)
+    return baseline.batch_size / slowest_s, baseline.batch_size / fastest_s
 
 
 def _best(name: str, workload: Workload, target: Target, way) -> Baseline:

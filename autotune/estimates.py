@@ -48,7 +48,7 @@ def _rows(name: str, workload: Workload, calibration: HostCalibration, batch: in
         row = {"gpu": name, "method": config.method, "batch": batch, "kind": "estimated"}
         reason = does_not_fit(memory(workload.shape, config, workload.context, has_gpu=True), target)
         step_s = step_time(workload.shape, config, workload.context, machine).total
-        known = known_error.find(gpu, config.method)
+        known = known_error.find(gpu, config.method, "predicted")
         low, high = known.seconds(step_s) if known else (None, None)
         yield row | {"step_s": step_s, "step_s_low": low, "step_s_high": high, "tokens_per_s": batch / step_s,
                      "error_from": _told(known, config) if known else None, "does_not_fit": reason}  # fmt: skip

@@ -35,7 +35,8 @@ def step_time(
     layers, bandwidth = layer_kinds(shape, config).sparse, cost_model.gpu_bandwidth(gpu)
     exact = cost_model.gpu_side(shape, config, context, gpu)
     if isinstance(config.parameters, ScanParameters):
-        launches, found = LAUNCHES_PER_STEP_AND_LAYER, cost_model.scan_seconds(shape, config, context, gpu)
+        launches = config.execution.batch_size * (LAUNCHES_PER_REQUEST + config.linked) + 1  # rows packed; parts merged
+        found = cost_model.scan_seconds(shape, config, context, gpu)
         gathered = attend_lists(
             shape, config.parameters, context, config.execution.batch_size, config.execution.store_format
         )["bytes"]

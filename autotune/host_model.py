@@ -2,7 +2,8 @@
 
 A kernel's time at a thread count is a latency and a cost for each kind of work that it does (host_work.py), none of
 them negative: the ones nearest to the times there are, each error taken in proportion. Between thread counts times lie
-on a line over the logarithm of the count; more threads than were measured are no better than the most.
+on a line over the logarithm of the count; more threads than were measured are no better than the most. Threads that
+spin save a call what waking them takes, whatever it does.
 """
 
 from __future__ import annotations
@@ -37,12 +38,23 @@ class HostKernels:
         self._times, self._quantile = times, quantile
         self._lines: dict[tuple[str, int, str], dict[str, float]] = {}
 
-    def seconds(self, op: str, work: Work, threads: int, isa: str = "auto", store_format: str = "bfloat16") -> float:
+    def seconds(
+        self,
+        op: str,
+        work: Work,
+        threads: int,
+        isa: str = "auto",
+        store_format: str = "bfloat16",
+        wait_policy: str = "park",
+    ) -> float:
         """Seconds of a call.
 
         Raises:
             ArgumentError: the calibration has no times of that operation.
         """
+        if wait_policy != "park":
+            parked = self.seconds(op, work, threads, isa, store_format)
+            return max(parked - self._waking(op, threads, store_format, wait_policy), 0.0)
         if op == FUSED:
             find, attend = SEPARATE
             parts = self.seconds(find, work, threads, isa) + self.seconds(attend, work, threads, isa, store_format)
@@ -74,7 +86,7 @@ class HostKernels:
 
     def _fusing(self, threads: int) -> float:
         """Time of the fused kernel over that of its parts, at the measured thread count that is nearest."""
-        near = min(self.threads, key=lambda count: abs(math.log(count / max(threads, 1))))
+        near = self._nearest(threads)
         finds, attends, fused = (self._select(op, near, self._widest, "bfloat16") for op in (*SEPARATE, FUSED))
         ratios = [
             self._of(both) / (self._of(find) + self._of(attend))
@@ -83,9 +95,24 @@ class HostKernels:
         ]  # fmt: skip
         return float(np.median(ratios)) if ratios else 1.0
 
-    def _select(self, op: str, threads: int, isa: str, store_format: str) -> list[KernelTime]:
-        wanted = op, threads, isa, store_format
-        return [made for made in self._times if (made.op, made.threads, made.isa, made.store_format) == wanted]
+    def _waking(self, op: str, threads: int, store_format: str, wait_policy: str) -> float:
+        """Seconds that a call with parked threads takes over one whose threads wait otherwise; 0 if not timed."""
+        near = self._nearest(threads)
+        parked, other = (self._select(op, near, self._widest, store_format, policy) for policy in ("park", wait_policy))
+        saved = [self._of(a) - self._of(b) for a in parked for b in other if a.work == b.work]
+        return max(float(np.median(saved)), 0.0) if saved else 0.0
+
+    def _nearest(self, threads: int) -> int:
+        return min(self.threads, key=lambda count: abs(math.log(count / max(threads, 1))))
+
+    def _select(
+        self, op: str, threads: int, isa: str, store_format: str, wait_policy: str = "park"
+    ) -> list[KernelTime]:
+        wanted = op, threads, isa, store_format, wait_policy
+        return [
+            made for made in self._times
+            if (made.op, made.threads, made.isa, made.store_format, made.wait_policy) == wanted
+        ]  # fmt: skip
 
     def _slower(self, op: str, isa: str, store_format: str) -> float:
         """Time with an instruction set over that with the widest, at the most threads; 1 where it was not timed."""

@@ -45,8 +45,8 @@ class HostTimer:
     """Measures one layer's CPU work; keys, values and a store a format are made once, tables when (K, L) or the
     format changes.
 
-    Requests of a batch read the same layer's rows by their own queries. Where one layer would stay in cache, copies
-    of it take turns.
+    Arguments are not checked, as a decoder checks them once. Requests of a batch read the same layer's rows by their
+    own queries. Where one layer would stay in cache, copies of it take turns.
 
     Between two layers the host has nothing to do for as long as the GPU works alone. That pause is part of what is
     measured, for the sake of `wait_policy`: threads that spin find the next call at once if it comes within
@@ -82,7 +82,7 @@ class HostTimer:
             turns = itertools.cycle(_turns(layers, op))
             pinning = config.execution.pinning if implementation.needs.pinning else "none"
             how = {"threads": threads, "isa": isa, "pinning": pinning}
-            calls[op] = lambda run=implementation, turns=turns, how=how: run(**next(turns), **how)
+            calls[op] = lambda run=implementation.function, turns=turns, how=how: run(**next(turns), **how)
         set_wait_policy(config.execution.wait_policy)
         samples = sequence_s(calls, pause_s, seconds)
         together = np.sum(list(samples.values()), axis=0)  # those of one round

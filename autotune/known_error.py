@@ -40,6 +40,7 @@ class Backtest(Frozen):
         host_part: whether the host's part of a step was ``predicted``, or ``measured`` in the step's own trace.
         errors: over all steps, and by method.
         steps: each beside its prediction, where they are kept.
+        command: what was run.
     """
 
     created: str
@@ -50,6 +51,7 @@ class Backtest(Frozen):
     sources: tuple[str, ...]
     errors: dict[str, Errors]
     steps: tuple[dict[str, Any], ...] = ()
+    command: str = ""
 
 
 class KnownError(Frozen):
@@ -86,14 +88,16 @@ def user_folder() -> Path:
     return host_file.default_path().parent / "backtests"
 
 
-def find(gpu: GpuProfile | None, method: str) -> KnownError | None:
-    """The error of a method's steps on this card, on another one for want of this, or without any; None if unknown."""
+def find(gpu: GpuProfile | None, method: str, host_part: str = "measured") -> KnownError | None:
+    """The error of a method's steps on this card, on another one for want of this, or without any; None if unknown.
+
+    Args:
+        host_part: how the host's part of the estimate came about; of back-tests those that had it so come first.
+    """
     fitting = [test for test in _all() if (test.gpu is None) == (gpu is None)]
     if not fitting:
         return None
-    best = max(
-        fitting, key=lambda test: (gpu is None or test.gpu == gpu.id, test.host_part == "predicted", test.created)
-    )
+    best = max(fitting, key=lambda test: (gpu is None or test.gpu == gpu.id, test.host_part == host_part, test.created))
     errors = best.errors.get(method)
     if errors is None or errors.steps < FEWEST:
         errors = best.errors[ALL]

@@ -34,8 +34,7 @@ def _figures(gpu: GpuProfile, device: DeviceRates) -> dict[str, float]:
     }
     if device.product_bytes_per_s:
         found["product_efficiency"] = min(1.0, device.product_bytes_per_s.p50 / memory)
-    if device.scan_bytes_per_s:
+    if device.layer_kernel_latency_s and device.scan_bytes_per_s:  # a rate beside that latency, and beside no other
+        found["kernel_latency_s"] = device.layer_kernel_latency_s.p50
         found["scan_efficiency"] = min(1.0, device.scan_bytes_per_s.p50 / memory)
-    if device.kernel_latency_s:
-        found["kernel_latency_s"] = device.kernel_latency_s.p50
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import truffle
 from truffle.autotune.answer import Answer, front
-from truffle.autotune.baselines import Baseline
+from truffle.autotune.baselines import Baseline, known_interval
 from truffle.autotune.filling import OWN_LAYERS, written
 from truffle.autotune.method_space import is_reference
 from truffle.autotune.notes import notes
@@ -121,7 +121,8 @@ def _throughput(record: TrialRecord | None, exact: Baseline, target: Target) -> 
     machine = f"{target.card}, {target.host.name} ({target.host.source})"
     where = machine if target.recorded else f"{machine}, a few layers, scaled"
     if record is None:
-        return {"tokens_per_s": Figure(value=exact.tokens_per_s, kind=exact.kind, measured_on=where)}
+        bounds = known_interval(exact, target)
+        return {"tokens_per_s": Figure(value=exact.tokens_per_s, ci95=bounds, kind=exact.kind, measured_on=where)}
     where += ", the reference implementation" if is_reference(record.method) else ""
     interval = (record.tokens_per_s_low, record.tokens_per_s_high)
     figure = Figure(value=record.tokens_per_s, ci95=interval, kind=record.throughput_kind, measured_on=where)
@@ -175,7 +176,7 @@ def study_record(
             "gain_over_default": answer.gain_over_default,
         },
         "baselines": [_baseline_fields(baseline) for baseline in baselines],
-        "trials": [record.to_dict() for record in [*_exact_trials(baselines, records), *records]],
+        "trials": [record.to_dict() for record in [*_exact_trials(baselines, target), *records]],
         **facts,
     }  # fmt: skip
 
@@ -185,16 +186,17 @@ def _baseline_fields(baseline: Baseline) -> dict[str, Any]:
     return {**fields, "step_ms": baseline.step_s * 1e3 if baseline.step_s else None}
 
 
-def _exact_trials(baselines: list[Baseline], records: list[TrialRecord]) -> list[TrialRecord]:
+def _exact_trials(baselines: list[Baseline], target: Target) -> list[TrialRecord]:
     """Exact ways as records of their own, numbered from -1 down, so that tables and plots hold everything."""
     found = []
     for index, baseline in enumerate(baselines):
         figures: dict[str, Any] = {"reason": baseline.reason}
         if baseline.step_s:
-            rate = baseline.tokens_per_s
+            rate, (low, high) = baseline.tokens_per_s, known_interval(baseline, target) or (None, None)
             figures = {
                 "kl": 0.0, "kl_low": 0.0, "kl_high": 0.0, "top1": 1.0, "perplexity_ratio": 1.0, "tokens_per_s": rate,
-                "throughput_kind": baseline.kind, "step_ms": baseline.step_s * 1e3, "feasible": True,
+                "tokens_per_s_low": low, "tokens_per_s_high": high, "throughput_kind": baseline.kind,
+                "step_ms": baseline.step_s * 1e3, "feasible": True,
                 "batch_size": baseline.batch_size, "gpu_memory_bytes": baseline.gpu_memory_bytes,
                 "host_memory_bytes": baseline.host_memory_bytes,
             }  # fmt: skip

@@ -15,6 +15,7 @@ from truffle.bench import host_work
 from truffle.bench.kinds import layer_kinds
 from truffle.kernels.checks import expect
 from truffle.kernels.profiles import GpuProfile
+from truffle.kernels.waiting import SPIN_US
 from truffle.model.config import (
     DecodeConfig,
     DenseParameters,
@@ -60,7 +61,13 @@ def step_time(
         return cost_model.gpu_side(shape, config, context, machine.gpu)
     if config.resident or config.linked:
         return gpu_sampling.step_time(shape, config, context, machine.gpu, deviation)
-    lane = config.execution.model_copy(update={"batch_size": overlap.lane_sizes(config.execution)[-1]})
+    pause = overlap.pause_seconds(shape, config, context, machine.gpu)
+    lane = config.execution.model_copy(
+        update={
+            "batch_size": overlap.lane_sizes(config.execution)[-1],
+            "wait_policy": config.execution.wait_policy if pause * 1e6 < SPIN_US["spin"] else "park",
+        }
+    )
     largest = config.model_copy(update={"execution": lane})
     answered = answer_seconds(shape, largest, context, _calibrated(machine), config.scans_beside("cuda"), deviation)
     return overlap.step_time(shape, config, context, machine.gpu, *answered)
@@ -128,7 +135,7 @@ def _asker(host: HostKernels, config: DecodeConfig) -> Callable[[str, host_work.
 
     def seconds(op: str, work: host_work.Work) -> float:
         stored = how.store_format if op in ("sparse_attend", "retrieve_attend") else "bfloat16"
-        return host.seconds(op, work, how.threads, how.isa, stored)
+        return host.seconds(op, work, how.threads, how.isa, stored, how.wait_policy)
 
     return seconds
 

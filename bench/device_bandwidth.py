@@ -31,15 +31,17 @@ class DeviceRates(Frozen):
         memory_copy_bytes_per_s: a large copy within device memory, with reads and writes counted.
         launch_latency_s: one tiny kernel after another in a CUDA graph, so without the host's part.
         product_bytes_per_s: weights of a layer that are multiplied by one vector, captured.
+        layer_kernel_latency_s: a kernel of a decoder layer that is no product and has next to nothing to do, captured
+            among the products.
+        kernel_latency_s: the same among its like, in calibrations that had no other: shorter than in any layer.
         scan_bytes_per_s: codes and scratch of a scan of several requests, less its kernels' latencies.
-        kernel_latency_s: a kernel of a decoder layer that is no product and has next to nothing to do, captured among
-            its like.
     """
 
     name: str
     memory_copy_bytes_per_s: Spread
     launch_latency_s: Spread
     product_bytes_per_s: Spread | None = None
+    layer_kernel_latency_s: Spread | None = None
     kernel_latency_s: Spread | None = None
     scan_bytes_per_s: Spread | None = None
     link: tuple[LinkPoint, ...]
@@ -61,7 +63,7 @@ def measure(seconds: float = 3.0) -> DeviceRates | None:
         memory_copy_bytes_per_s=_memory_copy(min(1 << 30, free_bytes // 8), each),
         launch_latency_s=_launch(each),
         product_bytes_per_s=device_layer.products(each),
-        kernel_latency_s=kernel_latency,
+        layer_kernel_latency_s=kernel_latency,
         scan_bytes_per_s=device_layer.scan(each, kernel_latency.p50),
         link=tuple(_link(each)),
     )

@@ -1,7 +1,8 @@
 """Times the host's kernels at known work, by thread count and instruction set: for a host's calibration.
 
 Calls follow one another as in a decode step, behind a pause as long as a GPU's part of a layer, and each reads another
-layer than the last, as many as exceed the caches.
+layer than the last, as many as exceed the caches. As in a step, arguments are checked once, not at every call: on an
+H200's host the checks of small samples took as long as the samples.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from truffle.bench.spread import Spread
 from truffle.bench.timing import layers_beyond_cache, sequence_s
 from truffle.kernels import isa, registry
 from truffle.kernels.hardware import Frozen
+from truffle.kernels.waiting import set_wait_policy
 from truffle.model.config import (
     DecodeConfig,
     DenseParameters,
@@ -45,8 +47,9 @@ SHAPE = ModelShape(
 CONTEXTS, MOST_BATCH = (16_384, 49_152), 4
 TABLES = (LshParameters(), LshParameters(K=8, L=75), LshParameters(K=11, L=300))
 SCAN = ScanParameters(budget=0.02)
-GPU_PAUSE_S, DRAWS, ROUNDS = 150e-6, 3, 8
+GPU_PAUSE_S, ROUNDS = 150e-6, 8
 NATIVE = "cpu_native"
+CHECKED = ("dense_attend",)  # whose arguments a decoder on the CPU checks at every call
 
 
 class KernelTime(Frozen):
@@ -56,6 +59,7 @@ class KernelTime(Frozen):
         op: an operation; ``attend_lists`` is sparse_attend of samples that the heads of a group share, ``linear`` a
             product of bfloat16 weights, ``layer_METHOD`` a decoder layer on the CPU with next to nothing to do.
         work: what the call does (host_work).
+        wait_policy: what the threads did between calls.
     """
 
     op: str
@@ -64,11 +68,13 @@ class KernelTime(Frozen):
     store_format: str
     work: Work
     seconds: Spread
+    wait_policy: str = "park"
 
 
 def measure(threads_list: Sequence[int], seconds: float) -> tuple[KernelTime, ...]:
-    """Times of all kernels by ascending thread count with the widest instruction set, and of the smaller cases with the
-    others at the most threads; in about `seconds`, and what making keys and tables takes."""
+    """Times of all kernels by ascending thread count with the widest instruction set, and of the smaller cases with
+    threads that spin, and with the other sets at the most threads; in about `seconds`, and what making keys and tables
+    takes."""
     most, widest = max(threads_list), isa.resolve("auto")
     narrower = [level for level in isa.ISAS if isa.why_not(level) is None and level != widest]
     cases = list(_cases(most))
@@ -77,6 +83,7 @@ def measure(threads_list: Sequence[int], seconds: float) -> tuple[KernelTime, ..
         time = make()
         found += [made for threads in threads_list for made in time(threads, widest, each)]
         found += [made for level in narrower if small for made in time(most, level, each / 4)]
+        found += [made for threads in threads_list if small for made in _spinning(time, threads, widest, each / 4)]
         del time  # one layer's tables at a time
     return tuple(sorted(found, key=lambda made: (made.threads, made.op)))
 
@@ -91,11 +98,22 @@ def _cases(threads: int) -> Iterator[tuple[bool, Callable[[], Timed]]]:
         data = LayerData(Sizes(context, SHAPE.heads, SHAPE.kv_heads, SHAPE.head_dim, TABLES[0].K, TABLES[0].L), threads)
         settings = [(TABLES[0], 1), *([] if small else [(TABLES[0], MOST_BATCH), *((p, 1) for p in TABLES[1:])])]
         yield from ((small, partial(_sampling, data, p, batch)) for p, batch in settings)
-        yield from ((small, partial(make, data)) for make in (_eight_bits, _scanning, _dense))
+        yield from ((small, partial(make, data)) for make in (_eight_bits, _dense))
+        yield from ((small, partial(_scanning, data, batch)) for batch in ((1,) if small else (1, MOST_BATCH)))
         if small:
             yield False, partial(_directing, data)
     yield from ((False, partial(_linear, batch)) for batch in (1, MOST_BATCH))
     yield False, _layer
+
+
+def _spinning(time: Timed, threads: int, level: str, seconds: float) -> list[KernelTime]:
+    if threads == 1:  # there is none to wait
+        return []
+    set_wait_policy("spin")
+    try:
+        return [made.model_copy(update={"wait_policy": "spin"}) for made in time(threads, level, seconds)]
+    finally:
+        set_wait_policy("park")
 
 
 def _sampling(base: LayerData, p: LshParameters, batch: int) -> Timed:
@@ -119,15 +137,15 @@ def _eight_bits(base: LayerData) -> Timed:
     return _timer({"sparse_attend": turns("sparse_attend", layers)}, work, "int8")
 
 
-def _scanning(base: LayerData) -> Timed:
-    copies = range(_copies(base.store.rows.nbytes))
-    layers, n = [base, *(base.with_store(base.sizes.dtype) for _ in copies)], base.sizes.context
+def _scanning(base: LayerData, batch: int) -> Timed:
+    first, n = base.with_tables(base.sizes.K, base.sizes.L, 1, batch, base.sizes.probing), base.sizes.context
+    layers = [first, *(first.with_store(base.sizes.dtype) for _ in range(_copies(base.store.rows.nbytes)))]
     work = {
-        "scan_sample": host_work.scan(SHAPE, SCAN, n, 1),
-        "attend_lists": host_work.attend_lists(SHAPE, SCAN, n, 1, "bfloat16"),
+        "scan_sample": host_work.scan(SHAPE, SCAN, n, batch),
+        "attend_lists": host_work.attend_lists(SHAPE, SCAN, n, batch, "bfloat16"),
     }
-    lists = [_lists(layer, draw) for draw in range(DRAWS) for layer in layers]
-    return _timer({"scan_sample": turns("scan_sample", layers), "attend_lists": lists}, work)
+    draws = layers_beyond_cache(round(len(layers) * work["attend_lists"]["bytes"]))  # of rows, not of layers alone
+    return _timer({"scan_sample": turns("scan_sample", layers), "attend_lists": _lists(layers, draws)}, work)
 
 
 def _dense(base: LayerData) -> Timed:
@@ -162,21 +180,21 @@ def _timer(arguments: dict[str, list[dict[str, Any]]], work: dict[str, Work], st
 
 
 def _call(op: str, arguments: list[dict[str, Any]], threads: int, level: str) -> Callable[[], None]:
-    implementation, found = (
-        registry.get("sparse_attend" if op == "attend_lists" else op, NATIVE),
-        itertools.cycle(arguments),
-    )
-    return lambda: implementation(**next(found), threads=threads, isa=level)
+    implementation = registry.get("sparse_attend" if op == "attend_lists" else op, NATIVE)
+    how, found = {"threads": threads, "isa": level}, itertools.cycle(arguments)
+    implementation(**arguments[0], **how)
+    run = implementation if op in CHECKED else implementation.function
+    return lambda: run(**next(found), **how)
 
 
-def _lists(data: LayerData, draw: int) -> dict[str, Any]:
-    """Samples of as many rows as the scan's budget, anywhere, of each key/value head."""
-    n, heads = data.sizes.context, data.sizes.kv_heads
-    generator = torch.Generator().manual_seed(draw)
-    ids = torch.stack([torch.randperm(n, generator=generator)[: round(sum(SCAN.expected(n)))] for _ in range(heads)])
-    found = {"ids": ids.to(torch.int32), "count": torch.full((heads,), ids.shape[1], dtype=torch.int32)}
-    weights = {"center": None, "law": None, "log_weight": torch.zeros(ids.shape)}
-    return sparse_attend(data, draw, found) | weights
+def _lists(layers: list[LayerData], draws: int) -> list[dict[str, Any]]:
+    """Samples of as many rows as are expected of the scan's budget, anywhere, of each key/value head."""
+    sizes, generator = layers[0].sizes, torch.Generator().manual_seed(0)
+    shape = sizes.batch * sizes.kv_heads, round(max(SCAN.expected(sizes.context)))
+    constant = {"count": torch.full(shape[:1], shape[1], dtype=torch.int32), "log_weight": torch.zeros(shape)}
+    first = sparse_attend(layers[0], 0, constant | {"ids": None}) | constant | {"center": None, "law": None}
+    ids = (torch.randint(sizes.context, shape, dtype=torch.int32, generator=generator) for _ in itertools.count())
+    return [first | {"stores": [layer.store] * sizes.batch, "ids": next(ids)} for _ in range(draws) for layer in layers]
 
 
 def _linear(batch: int) -> Timed:

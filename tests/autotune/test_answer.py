@@ -9,7 +9,7 @@ import pytest
 from tests.autotune.fakes import record, space
 from truffle.autotune import outputs
 from truffle.autotune.answer import decide, front
-from truffle.autotune.baselines import Baseline, exact_baselines, fastest
+from truffle.autotune.baselines import ON_GPU, Baseline, exact_baselines, fastest, known_interval
 
 EXACT = Baseline("all on the GPU", True, None, batch_size=2, tokens_per_s=10.0)
 
@@ -73,6 +73,16 @@ def test_everything_on_a_card_that_holds_it():
     ways = {way.name: way for way in exact_baselines(roomy.workload, roomy.target)}
     assert ways["all on the GPU"].batch_size > 4
     assert not ways["what does not fit streamed over the link"].fits or ways["all on the GPU"].fits
+
+
+def test_an_estimate_of_exact_attention_on_the_card_has_the_interval_of_its_back_test():
+    roomy = space(gpu="h200")
+    ways = {way.name: way for way in exact_baselines(roomy.workload, roomy.target)}
+    card = ways.pop(ON_GPU)
+    low, high = known_interval(card, roomy.target)
+    assert 0.8 * card.tokens_per_s < low < card.tokens_per_s < high < 1.2 * card.tokens_per_s
+    assert [known_interval(way, roomy.target) for way in ways.values()] == [None] * len(ways)
+    assert known_interval(dataclasses.replace(card, kind="measured"), roomy.target) is None
 
 
 def test_a_gain_within_noise_over_exact_attention_is_none():

@@ -98,6 +98,13 @@ def test_the_interval_holds_what_the_error_says():
     assert few.errors.steps > known.errors.steps, "no step of its own: that of all steps"
 
 
+def test_the_error_is_that_of_back_tests_with_such_a_host():
+    card = profiles.load("h200")
+    found = {part: known_error.find(card, "lsh", part) for part in ("measured", "predicted")}
+    assert {part: known.host_part for part, known in found.items() if known} == {part: part for part in found}
+    assert found["measured"] == known_error.find(card, "lsh")
+
+
 def test_the_command_writes_and_keeps(tmp_path, capsys):
     records = ["backtest", "--records", *map(str, FILES)]
     assert main([*records, "--json", str(tmp_path / "out.json"), "--keep"]) == 0

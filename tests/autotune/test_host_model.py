@@ -64,6 +64,15 @@ def test_a_narrower_instruction_set_takes_as_much_longer_as_it_did():
     assert kernels.seconds("sparse_attend", work, 1, "avx512") == kernels.seconds("sparse_attend", work, 1)
 
 
+def test_threads_that_spin_save_what_waking_takes():
+    spinning = made("sparse_attend", 0.9e-3, threads=4, bytes=1e6).model_copy(update={"wait_policy": "spin"})
+    parked = [made("sparse_attend", 1e-3 * n, threads=4, bytes=1e6 * n) for n in (1, 3)]
+    kernels = HostKernels([*parked, spinning])
+    assert kernels.seconds("sparse_attend", {"bytes": 3e6}, 4) == pytest.approx(3e-3)
+    assert kernels.seconds("sparse_attend", {"bytes": 3e6}, 4, wait_policy="spin") == pytest.approx(2.9e-3)
+    assert HostKernels(parked).seconds("sparse_attend", {"bytes": 3e6}, 4, wait_policy="spin") == pytest.approx(3e-3)
+
+
 def test_the_undisturbed_fifth():
     times = [made("dense_attend", 1e-3, bytes=1e6)]
     assert HostKernels(times, "p20").seconds("dense_attend", {"bytes": 1e6}, 1) == pytest.approx(0.5e-3)

@@ -35,7 +35,7 @@ def device(name: str) -> DeviceRates:
     sizes = {1 << 10: 2e-5, 1 << 28: (1 << 28) / 50e9}
     return DeviceRates(
         name=name, memory_copy_bytes_per_s=spread(4e12), launch_latency_s=spread(1e-6),
-        product_bytes_per_s=spread(3e12), kernel_latency_s=spread(4e-6),
+        product_bytes_per_s=spread(3e12), layer_kernel_latency_s=spread(4e-6), scan_bytes_per_s=spread(2e12),
         link=tuple(LinkPoint(direction=way, size_bytes=size, latency_s=spread(seconds))
                    for way in ("h2d", "d2h") for size, seconds in sizes.items()),
     )  # fmt: skip
@@ -85,3 +85,12 @@ def test_a_calibrated_card_replaces_what_was_assumed_and_no_other():
     assert found.bf16_flops_per_s == h200.bf16_flops_per_s
     assert with_measured(profiles.load("4090"), there) == profiles.load("4090")
     assert with_measured(h200, calibration()) == h200
+
+
+def test_a_latency_among_small_kernels_is_none_of_a_layers():
+    old = device("NVIDIA H200")
+    old = old.model_copy(update={"kernel_latency_s": old.layer_kernel_latency_s, "layer_kernel_latency_s": None})
+    h200 = profiles.load("h200")
+    found = with_measured(h200, calibration(device=old))
+    assert found.product_efficiency != h200.product_efficiency
+    assert (found.kernel_latency_s, found.scan_efficiency) == (h200.kernel_latency_s, h200.scan_efficiency)

@@ -37,6 +37,8 @@ def test_every_kernel_is_timed_at_every_thread_count(times):
     assert {one.store_format for one in times if one.op == "sparse_attend"} == {"bfloat16", "int8"}
     assert {one.isa for one in times} == {level for level in isa.ISAS if isa.why_not(level) is None}
     assert {one.threads for one in times if one.isa != widest} == {2}
+    spun = {(one.op, one.threads) for one in times if one.wait_policy == "spin"}
+    assert spun == {(op, 2) for op in ops if not op.startswith(("layer", "linear", "direct"))}
     assert all(0 < one.seconds.p20 <= one.seconds.p50 <= one.seconds.p80 for one in times)
 
 
@@ -69,15 +71,17 @@ def test_work_of_a_scan_by_hand():
     scan = ScanParameters(budget=0.01)
     assert host_work.scan(LLAMA, scan, 1000, 3) == {"bytes": 3 * 8 * 1000 * 66, "scores": 3 * 32 * 1000}
     shared = host_work.attend_lists(LLAMA, scan, 1000, 3, "bfloat16")
-    assert shared == pytest.approx({"bytes": 3 * 8 * 10 * 512, "products": 3 * 32 * 10 * 512})
+    assert shared == pytest.approx({"bytes": 3 * 8 * 9 * 512, "products": 3 * 32 * 9 * 512})
     own = host_work.attend_lists(LLAMA, scan.model_copy(update={"per": "head"}), 1000, 1, "int8")
-    assert own == pytest.approx({"bytes": 32 * 10 * 272, "products": 32 * 10 * 272})
+    assert own == pytest.approx({"bytes": 32 * 9 * 272, "products": 32 * 9 * 272})
 
 
 def test_the_small_kernels_of_a_layer_run_again_and_again():
-    layer = device_layer.small_kernels("cpu")
+    multiply, multiplied = device_layer.multiplying("cpu", [(64, 32)] * 4), []
+    layer = device_layer.small_kernels("cpu", lambda which: (multiply(which), multiplied.append(which))[1])
     for _ in range(3):
         layer()
+    assert multiplied == 3 * list(range(len(device_layer.PRODUCTS)))
 
 
 def calibration(**cpu) -> HostCalibration:
