@@ -43,7 +43,7 @@ def _answer(bench: Bench, asked: dict[str, Any]) -> dict[str, Any]:
     config = DecodeConfig.model_validate(asked["config"])
     try:
         found = bench.measure(config, asked["fidelity"], asked["repeat"])
-        return {"figures": found.figures, "seconds": found.seconds}
+        return {"figures": found.figures, "seconds": found.seconds, "samples": found.samples}
     except MeasureError as error:
         return {"reason": str(error), "problem": error.problem, "spoilt": False}
     except (torch.OutOfMemoryError, MemoryError) as error:

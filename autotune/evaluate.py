@@ -17,6 +17,7 @@ from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodP
 from truffle.model.weights import LoadedModel
 
 SCREENED_LAYERS, SCREENED_STEPS = 4, 6
+Names = tuple[str, ...]
 
 
 class AccuracyMeter:
@@ -44,24 +45,28 @@ class AccuracyMeter:
         found = accuracy.summarise(steps)
         return {"screen_error": found["output_error"], "density": found["density"], "rows": found["rows"]}
 
-    def output_error(self, config: DecodeConfig) -> dict[str, float | None]:
-        """Output error, density and rows, by exact inputs of every layer."""
-        found = self._summary(accuracy.replay, self._here(config))
-        return {name: found[name] for name in ("output_error", "density", "rows")}
+    def output_error(self, config: DecodeConfig) -> dict[str, Any]:
+        """Output error, density and rows, by exact inputs of every layer; `samples` are those of texts and steps."""
+        return self._summary(accuracy.replay, config, ("output_error", "density", "rows"), ("output_error", "density"))
 
-    def kl(self, config: DecodeConfig) -> dict[str, float | None]:
-        """KL with its interval, agreement, and perplexity over that of exact decoding."""
-        found = self._summary(accuracy.decode, self._here(config))
-        return {name: found[name] for name in ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio")}
+    def kl(self, config: DecodeConfig) -> dict[str, Any]:
+        """KL with its interval, agreement, and perplexity over that of exact decoding; `samples` as above."""
+        figures = ("kl", "kl_low", "kl_high", "top1", "perplexity_ratio")
+        return self._summary(accuracy.decode, config, figures, ("kl", "top1"))
 
     def tasks(self, config: DecodeConfig) -> dict[str, str]:
         """Scores, 0 to 100 by task, as JSON."""
         assert self._tasks is not None
         return {"scores": json.dumps(self._tasks.scores(self._here(config)))}
 
-    def _summary(self, measure: Callable[..., list[dict[str, Any]]], config: DecodeConfig) -> dict[str, float | None]:
-        numbered = enumerate(self._runs)
-        return accuracy.summarise([r for sample, run in numbered for r in measure(self._loaded, run, config, sample)])
+    def _summary(
+        self, measure: Callable[..., list[dict[str, Any]]], config: DecodeConfig, figures: Names, raw: Names
+    ) -> dict[str, Any]:
+        here, runs = self._here(config), enumerate(self._runs)
+        steps = [step for sample, run in runs for step in measure(self._loaded, run, here, sample)]
+        found = accuracy.summarise(steps)
+        samples = {name: [step[name] for step in steps] for name in raw if steps[0][name] is not None}
+        return {name: found[name] for name in figures} | {"samples": samples}
 
     def _here(self, config: DecodeConfig) -> DecodeConfig:
         """The config's parameters and store format, as this machine runs them."""

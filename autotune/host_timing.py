@@ -33,12 +33,14 @@ class LayerTime:
         attend_s: everything but that where one operation retrieves and attends, or a reference method does both.
         total_ci95_s: bootstrap 95% interval of that sum.
         sampled_fraction: keys sampled over keys cached.
+        samples_s: that sum, round by round.
     """
 
     retrieve_s: float
     attend_s: float
     total_ci95_s: tuple[float, float]
     sampled_fraction: float
+    samples_s: tuple[float, ...]
 
 
 class HostTimer:
@@ -87,7 +89,8 @@ class HostTimer:
         samples = sequence_s(calls, pause_s, seconds)
         together = np.sum(list(samples.values()), axis=0)  # those of one round
         total, share = float(np.median(together)), float(np.median(samples[ops[-1]] / together))
-        return LayerTime(total * (1 - share), total * share, median_ci95(together), self._fraction(data))
+        parts = (total * (1 - share), total * share)
+        return LayerTime(*parts, median_ci95(together), self._fraction(data), tuple(together.tolist()))
 
     def _reference(self, config: DecodeConfig, threads: int, seconds: float) -> LayerTime:
         """All of it counts as attention. Requests are attended one after another, so that one of them is timed."""
@@ -95,7 +98,7 @@ class HostTimer:
         one = config.model_copy(update={"execution": config.execution.model_copy(update=here)})
         samples, fraction = reference_timing.request_s(self._workload, one, self._base(torch.bfloat16), seconds)
         samples = samples * config.execution.batch_size
-        return LayerTime(0.0, float(np.median(samples)), median_ci95(samples), fraction)
+        return LayerTime(0.0, float(np.median(samples)), median_ci95(samples), fraction, tuple(samples.tolist()))
 
     def _data(self, p: LshParameters, batch: int, dtype: torch.dtype) -> LayerData:
         wanted = (p.K, p.L, p.min_hits, batch, p.probing)

@@ -77,7 +77,7 @@ class IsolatedBench:
                 self.end()
             raise MeasureError(found["reason"], found["problem"])
         self._longest[fidelity] = max(found["seconds"], self._longest.get(fidelity, 0.0))
-        return Measured(found["figures"], found["seconds"])
+        return Measured(found["figures"], found["seconds"], found["samples"])
 
     def end(self) -> None:
         """End the process, whatever it is at."""

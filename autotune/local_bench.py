@@ -55,7 +55,8 @@ class LocalBench:
         """See `measuring.Bench`; what a config does wrong is raised as it comes."""
         started = time.perf_counter()
         figures = self._measures[fidelity](config)
-        return Measured(figures, time.perf_counter() - started)
+        seconds, samples = time.perf_counter() - started, figures.pop("samples", {})
+        return Measured(figures, seconds, samples)
 
 
 def make(plan: Plan) -> LocalBench:

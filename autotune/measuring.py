@@ -12,7 +12,7 @@ Fidelities from cheap to expensive, each with the figures of a record that it fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from truffle.model.config import DecodeConfig
@@ -27,10 +27,11 @@ ACCURACY_FIGURES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures by their name in a record, and the seconds that they took."""
+    """Figures by their name in a record, the seconds that they took, and by name the raw values, as they were taken."""
 
     figures: dict[str, Any]
     seconds: float
+    samples: dict[str, list[float]] = field(default_factory=dict)
 
 
 class MeasureError(Exception):

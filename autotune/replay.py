@@ -40,7 +40,7 @@ class Recording:
     def measure(self, config: DecodeConfig, fidelity: Fidelity, repeat: int = 0) -> Measured:
         """See `measuring.Bench`."""
         found = self._timed(config) if fidelity == "throughput" else self._accuracy(config, fidelity)
-        return Measured(found, 0.0)
+        return Measured(found, 0.0, {"step_ms": [found["step_ms"]]} if "step_ms" in found else {})
 
     def _timed(self, config: DecodeConfig) -> dict[str, Any]:
         samples = self._grid.step_ms.get(self._keys.get(_identity(config), ""))

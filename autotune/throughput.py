@@ -42,7 +42,7 @@ class ThroughputMeter:
         self.whole_layers = WholeLayers(workload, target) if target.is_here else None
 
     def measure(self, config: DecodeConfig, seconds: float = SECONDS) -> dict[str, Any]:
-        """Figures of a record: tokens a second with interval, kind, and the parts of a step."""
+        """Figures of a record: tokens a second with interval, kind, parts of a step, and raw `samples`."""
         if self.whole_layers:
             return self.whole_layers.run(config)
         if isinstance(config.parameters, SelectingParameters):
@@ -69,7 +69,7 @@ class ThroughputMeter:
         step, fastest, slowest = (
             replace(rest, cpu_attend=layers * attend_s) for _, attend_s in _median_and_bounds(layer)
         )
-        return self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction)
+        return {**self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction), **_raw(layer)}
 
     def _sampled_on_gpu(self, config: DecodeConfig) -> dict[str, Any]:
         shape, gpu, p = self._workload.shape, self._target.gpu, config.parameters
@@ -90,7 +90,7 @@ class ThroughputMeter:
             overlap.step_time(shape, config, self._workload.context, gpu, ratio * retrieve_s, ratio * attend_s)
             for retrieve_s, attend_s in _median_and_bounds(layer)
         )
-        return self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction)
+        return {**self._estimate(step, fastest.total, slowest.total, config, layer.sampled_fraction), **_raw(layer)}
 
     def _estimate(
         self, step: StepTime, fastest_s: float, slowest_s: float, config: DecodeConfig, share: float | None
@@ -107,6 +107,10 @@ class ThroughputMeter:
             self._rates_here[threads_here] = bandwidth.host_rates(threads_here, buffer, 2.0)
         here, there = self._rates_here[threads_here], self._target.host.rate(threads_there)
         return getattr(here, rate).p50 / getattr(there, rate).p50
+
+
+def _raw(layer: LayerTime) -> dict[str, dict[str, list[float]]]:
+    return {"samples": {"layer_ms": [round(1e3 * seconds, 6) for seconds in layer.samples_s]}}
 
 
 def _median_and_bounds(layer: LayerTime) -> list[tuple[float, float]]:

@@ -26,6 +26,7 @@ from truffle.autotune.plan import print_plan
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.replayed import bench_of, exact_ways_of, replayed_setup
+from truffle.autotune.samples import SAMPLES, Keeping
 from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
@@ -59,7 +60,8 @@ def tune(arguments: argparse.Namespace) -> int:
         return 0
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with bench_of(setup) as bench:
+        with bench_of(setup) as measuring:
+            bench = Keeping(measuring, out / SAMPLES)
             if setup.target.is_here:
                 exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
                 _require_one(exact_ways, setup)
@@ -70,7 +72,8 @@ def tune(arguments: argparse.Namespace) -> int:
 def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
-        with bench_of(setup) as bench:
+        with bench_of(setup) as measuring:
+            bench = Keeping(measuring, out / SAMPLES)
             study = known or _opened(arguments, setup, out)
             search, stop_reason = searched(study, arguments, setup, bench, 0.0)
             finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))

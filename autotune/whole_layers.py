@@ -38,7 +38,8 @@ class WholeLayers:
             RuntimeError: the whole model does not fit the card, counted beforehand or as it is built.
         """
         torch.set_num_threads(config.execution.threads)
-        timed = self._on_card(config) if self._target.gpu else self._on_cpu(config)
+        samples_us: list[float] = []
+        timed = (self._on_card if self._target.gpu else self._on_cpu)(config, samples_us)
         return {
             "tokens_per_s": timed["tokens_per_s"],
             "tokens_per_s_low": timed["tokens_per_s_low"],
@@ -46,16 +47,18 @@ class WholeLayers:
             "throughput_kind": "measured",
             "step_ms": timed["median_us"] / 1e3,
             "sampled_fraction": timed["density"],
+            "samples": {"step_ms": [us / 1e3 for us in samples_us]},
         }
 
-    def _on_cpu(self, config: DecodeConfig) -> dict[str, Any]:
-        return decode.time_workload(self._workload, config, STEPS, torch.bfloat16)
+    def _on_cpu(self, config: DecodeConfig, samples_us: list[float]) -> dict[str, Any]:
+        return decode.time_workload(self._workload, config, STEPS, torch.bfloat16, samples_us)
 
-    def _on_card(self, config: DecodeConfig) -> dict[str, Any]:
+    def _on_card(self, config: DecodeConfig, samples_us: list[float]) -> dict[str, Any]:
         shape, context = self._workload.shape, self._workload.context
         shortage = gpu_shortage(memory(shape, config, context, has_gpu=True), self._target)
         if shortage:
             raise RuntimeError(shortage)
         gc.collect()  # a decoder and its captured parts refer to one another
         torch.cuda.empty_cache()
-        return whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16)[0]
+        timed = whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16, samples_us=samples_us)
+        return timed[0]

@@ -12,7 +12,7 @@ import torch
 
 from truffle.bench import synthetic, text
 from truffle.bench.kinds import layer_kinds
-from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
+from truffle.bench.timing import layers_beyond_cache, median_ci95, microseconds, quantiles_us
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig, DenseParameters
 from truffle.model.generate import DensityMeter
@@ -53,11 +53,14 @@ def time_model(model: LoadedModel, config: DecodeConfig, context: int, steps: in
 
 
 @torch.inference_mode()
-def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: torch.dtype) -> dict[str, Any]:
+def time_workload(
+    workload: Workload, config: DecodeConfig, steps: int, dtype: torch.dtype, samples_us: list[float] | None = None
+) -> dict[str, Any]:
     """Build a few dense and sparse layers at the workload's context, time them on the CPU, and scale to all layers.
 
     Keys and queries are synthetic, calibrated for rates; weights are random. There are as many layers of a kind as
     it takes to exceed the CPU's caches, one at least. The step is the sum of the kinds' medians and the head's.
+    To `samples_us`, if given, the sum of each round is appended.
     """
     kinds = layer_kinds(workload.shape, config)
     decoder, kind_of_layer = _few_layers(workload, config, dtype)
@@ -81,6 +84,8 @@ def time_workload(workload: Workload, config: DecodeConfig, steps: int, dtype: t
     layers = {"dense": kinds.dense, "sparse": kinds.sparse, "head": 1}
     step_us = sum(layers[kind] * median for kind, median in medians.items())
     steps_s = sum(layers[kind] * np.array(times[WARM_UP_STEPS:]) for kind, times in samples.items())
+    if samples_us is not None:
+        samples_us += microseconds(steps_s)
     low, high = median_ci95(steps_s)
     return {
         "median_us": step_us,

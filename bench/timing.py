@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -83,6 +83,11 @@ def quantiles_us(samples_s: list[float]) -> dict[str, float]:
     """median_us, p20_us and p80_us of durations in seconds."""
     p20, median, p80 = np.quantile(samples_s, [0.2, 0.5, 0.8]) * 1e6
     return {"median_us": float(median), "p20_us": float(p20), "p80_us": float(p80)}
+
+
+def microseconds(samples_s: Sequence[float] | np.ndarray) -> list[float]:
+    """Durations in seconds as a record keeps them."""
+    return [round(1e6 * seconds, 1) for seconds in samples_s]
 
 
 def median_ci95(samples: np.ndarray, draws: int = 1000) -> tuple[float, float]:

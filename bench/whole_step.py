@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from truffle.bench import synthetic
 from truffle.bench.kinds import layer_kinds
 from truffle.bench.timeline import Clock, LayerSpans, breakdown, timeline_records, trace_step
-from truffle.bench.timing import layers_beyond_cache, median_ci95, quantiles_us
+from truffle.bench.timing import layers_beyond_cache, median_ci95, microseconds, quantiles_us
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig
 from truffle.model.generate import DensityMeter
@@ -36,12 +36,13 @@ def time_steps(
     device: str,
     dtype: torch.dtype,
     material: Material | None = None,
+    samples_us: list[float] | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Decode `steps` steps of the whole model; returns a record and the timeline's, a layer of each lane.
 
     Sampled layers have exact slots of their own, but share stores and tables with as many others as leaves more than
     three times the last-level cache to walk through. A step that captures is not among the timed. `material` is that
-    of the workload, made if not given.
+    of the workload, made if not given. To `samples_us`, if given, what each timed step took is appended.
     """
     decoder = filled_decoder(workload, config, device, *(material or synthetic.material(workload, device, dtype)))
     batch, kinds = config.execution.batch_size, layer_kinds(workload.shape, config)
@@ -57,6 +58,8 @@ def time_steps(
         _wait(device)
         samples.append(time.perf_counter() - started)
     times = np.array(samples[WARM_UP_STEPS:])
+    if samples_us is not None:
+        samples_us += microseconds(times)
     low, high = median_ci95(times)
     figures = quantiles_us(list(times))
     parts, timeline = _where(decoder, tokens) if kinds.sparse and _exchanges(decoder) else ({}, [])

@@ -34,6 +34,7 @@ class Trial:
     K: Number = None
     L: Number = None
     min_hits: Number = None
+    family: Text = None
     probing: Text = None
     sink: Number = None
     window: Number = None
@@ -85,6 +86,7 @@ class Trial:
     gain_low: Number = None
     gain_high: Number = None
     seconds: Number = None
+    config: Text = None
 
     @property
     def name(self) -> str:

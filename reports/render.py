@@ -17,6 +17,7 @@ from .figures import figures, group
 from .front import highlights, pareto_front, roles
 from .measured import Measured
 from .pictures import write_pictures
+from .raw_samples import raw_samples
 from .record import RecordError, Study, Trial, load, read_json
 from .spreadsheet import write_rows
 from .tasks import task_map, task_tables
@@ -41,6 +42,8 @@ def render(folder: Path, records: Iterable[Path] = ()) -> list[Path]:
         path.write_text(text, encoding="utf-8")
     tables = write_rows(folder / "trials", [asdict(t) for t in study.trials], (f.name for f in fields(Trial)))
     tables += write_rows(folder / "records", beside.rows) if beside.rows else []
+    samples = raw_samples(folder, study)
+    tables += write_rows(folder / "samples", samples) if samples else []
     return [*pages, *tables, *static.write_pareto(study, folder), *write_pictures(_drawn(study, beside), folder)]
 
 

@@ -30,7 +30,7 @@ class Crashing(Bench):
             raise RuntimeError("cpu_native failed its gate")
         found = super().measure(config, fidelity, repeat)
         pid = {"ms_link": float(os.getpid())} | ({"kl": float("nan")} if tables == NAN else {})
-        return Measured({**found.figures, **pid}, found.seconds)
+        return Measured({**found.figures, **pid}, found.seconds, {"step_ms": [1.0, 2.0]})
 
 
 def make() -> Crashing:

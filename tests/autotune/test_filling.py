@@ -90,9 +90,10 @@ def test_a_filled_step_attends_more_on_the_card_and_asks_the_host_less():
 def test_whole_steps_run_with_them(monkeypatch):
     there, ran = space(gpu="h200", vram_limit_gib=24, present=True), []
 
-    def run(workload, config, *_):
+    def run(workload, config, *_, **kept):
         ran.append(config)
-        return dict.fromkeys(("tokens_per_s", "tokens_per_s_low", "tokens_per_s_high", "median_us", "density"), 1.0), []
+        names = ("tokens_per_s", "tokens_per_s_low", "tokens_per_s_high", "median_us", "density")
+        return dict.fromkeys(names, 1.0), []
 
     monkeypatch.setattr("truffle.autotune.whole_layers.whole_step.time_steps", run)
     monkeypatch.setattr("truffle.autotune.whole_layers.limit_vram", lambda limit, needed: limit)
@@ -106,10 +107,9 @@ def test_whole_steps_run_with_them(monkeypatch):
 
 
 def test_accuracy_is_measured_with_the_methods_own_layers_at_most(monkeypatch):
-    seen = []
+    seen, figures = [], dict.fromkeys(ACCURACY_FIGURES, 0.5)
     for part in ("replay", "decode"):
-        monkeypatch.setattr(evaluate.accuracy, part, lambda model, run, config, *_: seen.append(config) or [])
-    figures = dict.fromkeys(ACCURACY_FIGURES, 0.5)
+        monkeypatch.setattr(evaluate.accuracy, part, lambda model, run, config, *_: seen.append(config) or [figures])
     monkeypatch.setattr(evaluate.accuracy, "summarise", lambda steps: figures)
     meter = AccuracyMeter("smollm2", Setting(4096, 1, 2), torch.get_num_threads(), (), lambda text: None)
     meter._model, meter._runs = SimpleNamespace(shape=SMALL), [object()]

@@ -25,7 +25,7 @@ def asked(monkeypatch) -> list:
 
         def measure(self, config, threads, pause_s=0.0, seconds=0.0):
             calls.append((config.execution, threads, pause_s))
-            return LayerTime(1e-3, 2e-3, (2.7e-3, 3.6e-3), 0.02)
+            return LayerTime(1e-3, 2e-3, (2.7e-3, 3.6e-3), 0.02, (3e-3,))
 
     monkeypatch.setattr("truffle.autotune.throughput.HostTimer", Timer)
     return calls
@@ -57,6 +57,7 @@ def test_the_estimate_is_the_overlapped_step(asked):
     assert found["step_ms"] == pytest.approx(steps[0].total * 1e3)
     assert found["ms_hidden"] == pytest.approx(steps[0].hidden * 1e3)
     assert found["ms_hidden"] > 0
+    assert found["samples"] == {"layer_ms": [3.0]}
     rates = [found[name] for name in ("tokens_per_s", "tokens_per_s_high", "tokens_per_s_low")]
     off = known_error.find(there.target.gpu, "lsh")
     assert off is not None

@@ -135,7 +135,7 @@ class Card:
         self.fractions.append(limit_bytes / (100 * GIB))
         return limit_bytes
 
-    def _run(self, workload, config, steps, device, dtype):
+    def _run(self, workload, config, steps, device, dtype, samples_us):
         self.runs.append((config, self.fractions[-1] if self.fractions else 1.0))
         batch = config.execution.batch_size
         if self._fail_above is not None and batch > self._fail_above:

@@ -41,8 +41,11 @@ def workload(monkeypatch):
 def test_whole_steps_are_timed_and_taken_apart(workload, config, micro_batches):
     execution = config.execution.model_copy(update={"micro_batches": micro_batches})
     config = config.model_copy(update={"execution": execution})
-    record, timeline = whole_step.time_steps(workload, config, 4, "cpu", torch.float32)
+    samples_us: list[float] = []
+    record, timeline = whole_step.time_steps(workload, config, 4, "cpu", torch.float32, samples_us=samples_us)
     assert record["kind"] == "measured"
+    assert len(samples_us) == 4
+    assert min(samples_us) - 0.1 <= record["median_us"] <= max(samples_us) + 0.1
     assert (record["dense_layers"], record["sparse_layers"]) == (2, 3)
     assert 0.0 < record["density"] < 1.0
     assert record["layer_us"] >= record["layer_host_us"] > 0.0
