@@ -62,7 +62,8 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
     if kept_default:
         detail.append("No point gained significantly over the paper's default, so the default is kept.")
     elif over_default is not None and best.origin != "default":
-        detail.append(f"That is {over_default:.2f}x the paper's default (10, 150), {_fit_of(default)}.")
+        by = f"{over_default:.2f}x the paper's default (10, 150){_by_turns(best)}"
+        detail.append(f"That is {by}, {_fit_of(default)}.")
     return Answer(best, headline, tuple(detail), gain, over_default)
 
 
@@ -100,6 +101,11 @@ def gains(best: TrialRecord, default: TrialRecord) -> bool:
     if best.gain_low is not None:
         return best.gain_low > 1
     return (best.tokens_per_s_low or 0.0) > (default.tokens_per_s_high or 0.0)
+
+
+def _by_turns(best: TrialRecord) -> str:
+    known = best.gain_low is not None and best.gain_high is not None
+    return f" ({best.gain_low:.2f} to {best.gain_high:.2f}, by turns)" if known else ""
 
 
 def _fit_of(default: TrialRecord | None) -> str:

@@ -27,6 +27,13 @@ def test_the_fastest_feasible_point_wins():
     assert found.gain_over_default == pytest.approx(2.0)
 
 
+def test_the_gain_over_the_default_is_stated_with_its_interval():
+    found = decide(
+        [record(0, 0.02, 15.0, origin="default"), record(1, 0.01, 30.0, gain_low=1.9, gain_high=2.1)], EXACT, 0.02
+    )
+    assert "That is 2.00x the paper's default (10, 150) (1.90 to 2.10, by turns), which fits too." in found.detail
+
+
 def test_no_significant_gain_keeps_the_default():
     records = [record(0, 0.02, 15.0, origin="default"), record(1, 0.01, 15.4)]
     found = decide(records, EXACT, 0.02)
