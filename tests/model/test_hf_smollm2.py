@@ -14,6 +14,8 @@ from truffle.bench.text import prose
 from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters, ScanParameters
 from truffle.model.gguf import converted_gguf, embedded_gguf
 from truffle.model.hf import TruffleCache
+from truffle.model.llama import Decoder
+from truffle.model.weights import load
 
 THREADS = 2
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -73,23 +75,54 @@ def test_a_needle_is_found_at_4k_with_a_tuned_file(model, exact, tokenizer, tmp_
     assert float(sampled.densities().mean()) / model.config.num_attention_heads < 0.2
 
 
-def test_kl_does_not_drift_over_2000_tokens(model, exact, tokenizer):
-    """Fed what exact attention goes on with at temperature 0.7, which is indexed as it leaves the open segment."""
-    steps, context = 2000, 2048
+def kl(expected: torch.Tensor, logits: torch.Tensor) -> float:
+    """From exact logits [1, vocabulary]."""
+    exactly, sampled = expected.log_softmax(-1), logits.log_softmax(-1)
+    return float((exactly.exp() * (exactly - sampled)).sum())
+
+
+def continued(exact: PreTrainedModel, tokenizer: Any, context: int, steps: int) -> tuple[torch.Tensor, Any]:
+    """A text [1, context], and how exact attention goes on with it at temperature 0.7, with logits."""
     ids = torch.tensor([tokenizer(prose()[: 8 * context]).input_ids[:context]])
     torch.manual_seed(0)
     run = exact.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=steps, min_new_tokens=steps, do_sample=True,
         temperature=0.7, top_k=0, return_dict_in_generate=True, output_logits=True,
     )  # fmt: skip
-    cache = TruffleCache(model.config, settings(LshParameters(K=8, L=75, seal_tokens=256)))
-    fed, kl = ids, []
+    return ids, run
+
+
+@pytest.mark.parametrize(
+    "parameters", [LshParameters(K=8, L=75), ScanParameters()], ids=["lsh (8, 75)", "scan"]
+)  # fmt: skip
+def test_kl_is_that_of_the_reference_decoder(model, exact, tokenizer, parameters):
+    """The same planes, codes and random numbers: what remains is how two implementations of a layer round."""
+    ids, run = continued(exact, tokenizer, 2048, 64)
+    cache, reference = TruffleCache(model.config, settings(parameters)), load("smollm2")
+    decoder = Decoder(reference.shape, reference.weights, settings(parameters))
+    fed, found = ids, []
     with torch.no_grad():
         for step, expected in enumerate(run.logits):
-            logits = model(fed, past_key_values=cache, logits_to_keep=1).logits[:, -1]
-            exactly, sampled = expected.log_softmax(-1), logits.log_softmax(-1)
-            kl.append(float((exactly.exp() * (exactly - sampled)).sum()))
+            through_cache = model(fed, past_key_values=cache, logits_to_keep=1).logits[:, -1]
+            by_reference = decoder.step(fed[:, 0]) if step else decoder.prefill([ids[0]])
+            found.append((kl(expected, through_cache), kl(expected, by_reference)))
+            fed = run.sequences[:, 2048 + step : 2049 + step]
+    ours, theirs = torch.tensor(found[1:], dtype=torch.float64).mean(0).tolist()
+    print(f"mean KL {ours:.5f} in transformers, {theirs:.5f} in the decoder")
+    assert theirs > 1e-4, "something is sampled"
+    assert ours == pytest.approx(theirs, rel=0.05)
+
+
+def test_kl_does_not_drift_over_2000_tokens(model, exact, tokenizer):
+    """Fed what exact attention goes on with at temperature 0.7, which is indexed as it leaves the open segment."""
+    steps, context = 2000, 2048
+    ids, run = continued(exact, tokenizer, context, steps)
+    cache = TruffleCache(model.config, settings(LshParameters(K=8, L=75, seal_tokens=256)))
+    fed, found = ids, []
+    with torch.no_grad():
+        for step, expected in enumerate(run.logits):
+            found.append(kl(expected, model(fed, past_key_values=cache, logits_to_keep=1).logits[:, -1]))
             fed = run.sequences[:, context + step : context + step + 1]
-    print(f"KL of the first 500 tokens {sum(kl[:500]) / 500:.4f}, of the last {sum(kl[-500:]) / 500:.4f}")
-    assert len(kl) == steps
-    assert sum(kl[-500:]) <= 2 * sum(kl[:500])
+    print(f"KL of the first 500 tokens {sum(found[:500]) / 500:.4f}, of the last {sum(found[-500:]) / 500:.4f}")
+    assert len(found) == steps
+    assert sum(found[-500:]) <= 2 * sum(found[:500])
