@@ -49,7 +49,7 @@ class AccuracySpace(MixedSpace):
         execution = found.execution.model_copy(update={"threads": 1, "isa": "auto", "codes": "auto", "gather": "auto"})
         return found.model_copy(update={"execution": execution})
 
-    def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> None:
+    def ruled_out(self, config: DecodeConfig, fastest_exact: float, max_latency_ms: float | None = None) -> None:
         """Nothing is."""
 
     @property

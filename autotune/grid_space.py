@@ -47,7 +47,7 @@ class GridSpace(MixedSpace):
         """The config of a setting given as the sampler's own values."""
         return self.suggest(optuna.trial.FixedTrial(point))
 
-    def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
+    def ruled_out(self, config: DecodeConfig, fastest_exact: float, max_latency_ms: float | None = None) -> str | None:
         """By memory alone."""
         return self._shortage(config)
 

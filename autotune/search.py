@@ -143,7 +143,7 @@ class Search:
     def _tried(self, trial: optuna.Trial, origin: str, config: DecodeConfig) -> tuple[TrialRecord, dict[str, float]]:
         """The trial's record, and by how much of each limit it goes beyond them."""
         record, planned = self._blank(trial.number, origin, config), origin != "search"
-        shortage = None if planned else self._space.ruled_out(config, self._fastest_exact)
+        shortage = None if planned else self._ruled_out(config)
         if shortage:
             return record.updated(status="pruned", reason=shortage, infeasible_because=None), {"known beforehand": 1.0}
         others = self.judged()
@@ -163,6 +163,9 @@ class Search:
             self._study.set_user_attr("max_kl", record.kl)
         fits = {"memory": 1.0} if record.infeasible_because else {}
         return record.updated(status="complete"), {**self.limits.excess(record), **fits}
+
+    def _ruled_out(self, config: DecodeConfig) -> str | None:
+        return self._space.ruled_out(config, self._fastest_exact, self.limits.max_latency_ms)
 
     def _again(self, record: TrialRecord, same: TrialRecord, config: DecodeConfig) -> TrialRecord:
         """Throughput of a point that is known, once more, up to MOST_REPEATS in all."""

@@ -13,9 +13,12 @@ from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.bounds import too_slow
 from truffle.autotune.exact_part import DENSE_LAYERS, PLAIN_EXACT, SINKS, WINDOWS, asked_exact
 from truffle.autotune.filling import OWN_LAYERS, filled_layers, read, written
+from truffle.autotune.foretold_step import foretold_too_slow
 from truffle.autotune.host_choices import isas, kernels
+from truffle.autotune.host_model import HostKernels
 from truffle.autotune.index_choices import MARKS, PAPER_POINTS, SMALLEST, asked_index, index_parameters, paper_index
 from truffle.autotune.memory import does_not_fit, memory
+from truffle.autotune.predict import Machine
 from truffle.autotune.record import APART, ON_GPU, TrialRecord
 from truffle.autotune.target import Target
 from truffle.bench.workloads import Workload
@@ -177,9 +180,15 @@ class Space:
         assert record.config is not None
         return DecodeConfig.model_validate_json(record.config)
 
-    def ruled_out(self, config: DecodeConfig, fastest_exact: float) -> str | None:
-        """Why a point need not be measured, or None: memory, or slower than exact by bandwidth alone."""
-        return self._shortage(config) or too_slow(config, self.workload, self.target, fastest_exact)
+    def ruled_out(self, config: DecodeConfig, fastest_exact: float, max_latency_ms: float | None = None) -> str | None:
+        """Why a point need not be measured, or None: memory, or too slow by bandwidth alone or by the cost model."""
+        bound = self._shortage(config) or too_slow(config, self.workload, self.target, fastest_exact)
+        return bound or foretold_too_slow(config, self.workload, self._machine, fastest_exact, max_latency_ms)
+
+    @functools.cached_property
+    def _machine(self) -> Machine:
+        kernels = self.target.host.kernels
+        return Machine(self.target.gpu, HostKernels(kernels) if kernels else None)
 
     def _shortage(self, config: DecodeConfig) -> str | None:
         has_gpu = self.target.gpu is not None

@@ -11,6 +11,7 @@ from truffle.autotune.measured_profile import with_measured
 from truffle.bench import bandwidth
 from truffle.bench import host_file as host_files
 from truffle.bench.bandwidth import HostCalibration, HostRates
+from truffle.bench.kernel_rates import KernelTime
 from truffle.bench.vram import parse_size
 from truffle.kernels import hardware, isa, profiles
 from truffle.kernels.checks import expect
@@ -27,6 +28,7 @@ class Host:
     Attributes:
         isa: the widest instruction set of the native kernels that it has.
         here: whether it is this machine.
+        kernels: times of its kernels, where it was calibrated with them.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Host:
     isa: str
     here: bool
     source: str
+    kernels: tuple[KernelTime, ...] = ()
 
     def rate(self, threads: int) -> HostRates:
         """Rates at the largest measured thread count up to `threads`."""
@@ -165,7 +168,8 @@ def host_of(calibration: HostCalibration, here: bool = False, source: str = "a c
     """The host that a calibration describes."""
     cpu, memory = calibration.cpu, calibration.memory_limit_bytes or 0
     level = isa.resolve("auto") if here else _widest(set(cpu.isa))
-    return Host(cpu.model or "unknown CPU", cpu.usable_cpus, memory, calibration.rates, level, here, source)
+    name, kernels = cpu.model or "unknown CPU", calibration.kernels
+    return Host(name, cpu.usable_cpus, memory, calibration.rates, level, here, source, kernels)
 
 
 def _widest(flags: set[str]) -> str:
