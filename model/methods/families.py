@@ -9,6 +9,7 @@ from truffle.kernels.cross_polytope import CrossPolytopeLaw, cross_polytope_code
 from truffle.kernels.planes import hyperplanes
 from truffle.model.operations import Operations
 from truffle.model.parameters import LshParameters
+from truffle.model.torch_threads import torch_threads
 
 
 def family_of(p: LshParameters, ops: Operations) -> SimHash:
@@ -66,7 +67,11 @@ class CrossPolytope(SimHash):
         self.columns = sum(self._hashes)
 
     def hash(self, x: torch.Tensor, planes: torch.Tensor, center: torch.Tensor | None, codes: torch.Tensor) -> None:
-        cross_polytope_codes(x, planes, center, codes, self._hashes)
+        """On the CPU with one thread for every 32 vectors at most: the product of fewer is made before a second has
+        been woken, and on a busy machine torch waits milliseconds for it.
+        """
+        with torch_threads(min(max(1, x[..., 0].numel() // 32), torch.get_num_threads())):
+            cross_polytope_codes(x, planes, center, codes, self._hashes)
 
 
 class SimpleLsh(SimHash):
