@@ -119,7 +119,9 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     )
     tune.add_argument("--resume", action="store_true", help="go on with the study in --out")
     tune.add_argument("--seed", type=int, default=0, help="of hyperplanes, keys and sampler (%(default)s)")
-    tune.add_argument("--dry-run", action="store_true", help="say what would be tried, measure and write nothing")
+    tune.add_argument(
+        "--dry-run", action="store_true", help="say what would be tried; no setting is measured, nothing is written"
+    )
     tune.add_argument("--json", action="store_true", help="print the study as JSON instead of tables")
     accuracy = tune.add_argument_group("accuracy")
     accuracy.add_argument("--accuracy-context", type=int, default=4096, help="prompt tokens (%(default)s)")

@@ -54,9 +54,12 @@ def require_timed(methods: tuple[str, ...], target: Target) -> None:
            f"{','.join(methods)} for {target.card}")  # fmt: skip
 
 
-def require_free(out: Path, resume: bool) -> None:
-    """Raise StudyError unless `out` is free, or holds a study to go on with where `resume` asks for one."""
-    if resume and not (out / JOURNAL).is_file():
+def require_free(out: Path, resume: bool, shared: bool = False) -> None:
+    """Raise StudyError unless `out` is free, or holds a study to go on with where `resume` asks for one.
+
+    A shared study is in its database: to go on with it, the folder may hold anything or be new.
+    """
+    if resume and not shared and not (out / JOURNAL).is_file():
         raise StudyError(f"resume: expected a study in {out}, found none")
     if not resume and out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOCK}):
         raise StudyError(f"out: expected an empty or new folder, got {out}; --resume goes on with a study there")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 
 from truffle.autotune import baselines
+from truffle.autotune.accuracy_space import AccuracySpace
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.method_space import RANGES
 from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.record import describe
+from truffle.model.config import DecodeConfig
 
 
 def print_plan(space: MixedSpace, ways: list[Baseline]) -> None:
@@ -20,17 +22,25 @@ def print_plan(space: MixedSpace, ways: list[Baseline]) -> None:
         rate = f"{way.tokens_per_s:.3g} tokens/s at batch {way.batch_size}" if way.fits else f"no: {way.reason}"
         console.print(f"  exact, {way.name}: {rate}")
     fastest = baselines.fastest(ways)
-    console.print(f"fastest exact: {fastest.name if fastest else 'none'}; first points:")
+    console.print(f"fastest exact: {fastest.name}; first points:" if fastest else "accuracy alone; first points:")
     for origin, point in space.first_points():
         config = space.config(point)
-        needed = memory(space.workload.shape, config, space.workload.context, target.gpu is not None)
-        problem = does_not_fit(needed, target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)"
-        console.print(f"  {origin} {describe(config)['label']}: {problem}")
+        console.print(f"  {origin} {describe(config)['label']}{_fit(space, config)}")
     tried = "; ".join(_tried(space, method) for method in space.methods)
-    console.print(f"then the sampler: {tried}; nothing was measured or written")
+    console.print(f"then the sampler: {tried}; no setting was measured, nothing was written")
+
+
+def _fit(space: MixedSpace, config: DecodeConfig) -> str:
+    if isinstance(space, AccuracySpace):  # no machine has a say in it
+        return ""
+    needed = memory(space.workload.shape, config, space.workload.context, space.target.gpu is not None)
+    return ": " + (does_not_fit(needed, space.target) or f"fits ({needed.host_bytes / 1e9:.1f} GB on the host)")
 
 
 def _tried(space: MixedSpace, method: str) -> str:
+    if isinstance(space, AccuracySpace):
+        own = RANGES.get(method, ("K", "L", "min_hits", "family", "probing"))
+        return f"{method} with {', '.join([*own, 'and what is exact beside it'])}"
     if method in RANGES:
         return f"{method} with {', '.join([*RANGES[method], 'batch size'])}"
     has_gpu = space.target.gpu is not None

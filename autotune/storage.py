@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +80,8 @@ def repair(journal: Path) -> bool:
     Returns:
         Whether there was one.
     """
-    content, whole = journal.read_bytes(), 0
-    for line in content.splitlines(keepends=True):
-        if not _is_entry(line):
-            break
-        whole += len(line)
+    content = journal.read_bytes()
+    whole = _whole(content)
     if whole == len(content):
         return False
     shutil.copyfile(journal, journal.with_suffix(".torn"))
@@ -90,6 +89,11 @@ def repair(journal: Path) -> bool:
     print(f"{journal} was torn: its last {len(content) - whole} bytes are left out, and kept in "
           f"{journal.with_suffix('.torn').name}", file=sys.stderr)  # fmt: skip
     return True
+
+
+def _whole(content: bytes) -> int:
+    """Bytes before the first line that cannot be read."""
+    return sum(map(len, itertools.takewhile(_is_entry, content.splitlines(keepends=True))))
 
 
 def _is_entry(line: bytes) -> bool:
@@ -110,6 +114,18 @@ def require_same(study: optuna.Study, fingerprint: dict[str, Any]) -> None:
         was, now = (marks.get(name) for marks in (known, fingerprint))
         if was != now:
             raise StudyError(f"resume: the study was made with {name} {was!r}, expected the same, got {now!r}")
+
+
+def require_same_kept(folder: Path, fingerprint: dict[str, Any]) -> None:
+    """`require_same` of the study in `folder`, which is left as it is.
+
+    Raises:
+        StudyError: it is of something else.
+    """
+    content = (folder / JOURNAL).read_bytes()
+    with tempfile.TemporaryDirectory() as copy:
+        (Path(copy) / JOURNAL).write_bytes(content[: _whole(content)])
+        open_study(Path(copy), fingerprint, seed=0)
 
 
 def _reap(study: optuna.Study) -> None:

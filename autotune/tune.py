@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,8 @@ from truffle.autotune.samples import SAMPLES, Keeping
 from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
-from truffle.autotune.storage import open_study, stored_records
-from truffle.autotune.worker import announce, open_shared
+from truffle.autotune.storage import open_study, require_same, require_same_kept, stored_records
+from truffle.autotune.worker import announce, known_study, open_shared
 from truffle.model.tuned import Study as Summary
 
 CONFIRMING, SWEEPING = 0.25, 0.1  # of the search's time
@@ -46,38 +48,53 @@ def tune(arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     require_options(arguments)
     out = arguments.out or Path("tuned") / (arguments.replay.stem if arguments.replay else arguments.gpu)
-    if not arguments.dry_run:
-        require_free(out, arguments.resume and not arguments.storage)
+    if not arguments.dry_run or arguments.resume:
+        require_free(out, arguments.resume, arguments.storage is not None)
     setup = replayed_setup(arguments) if arguments.replay else set_up(arguments)
     for note in setup.target.notes:
         print(note, file=sys.stderr)
+    exact_ways = [] if arguments.accuracy_only else exact_ways_of(setup)
+    if not arguments.accuracy_only:
+        _require_one(exact_ways, setup)
+    if arguments.dry_run:
+        return _dry_run(arguments, setup, exact_ways, out)
     if arguments.accuracy_only:
         return _accuracy_only(arguments, setup, out)
-    exact_ways = exact_ways_of(setup)
-    _require_one(exact_ways, setup)
-    if arguments.dry_run:
-        print_plan(setup.space, exact_ways)
-        return 0
-    with held(out):
-        known = _opened(arguments, setup, out) if arguments.resume else None
-        with bench_of(setup) as measuring:
-            bench = Keeping(measuring, out / SAMPLES)
-            if setup.target.is_here:
-                exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
-                _require_one(exact_ways, setup)
-            run = Run(arguments, setup, exact_ways, started)
-            return run.finish(out, *run.search(known or _opened(arguments, setup, out), bench))
+    with _at_work(arguments, setup, out) as (study, bench):
+        if setup.target.is_here:
+            exact_ways = measured_ways(exact_ways, bench, setup.space.threads[-1], _say)
+            _require_one(exact_ways, setup)
+        run = Run(arguments, setup, exact_ways, started)
+        return run.finish(out, *run.search(study, bench))
+
+
+def _dry_run(arguments: argparse.Namespace, setup: Setup, exact_ways: list[Baseline], out: Path) -> int:
+    if arguments.resume and arguments.storage:
+        require_same(known_study(arguments.storage, arguments.study or out.name), setup.fingerprint)
+    elif arguments.resume:
+        require_same_kept(out, setup.fingerprint)
+    print_plan(setup.space, exact_ways)
+    return 0
 
 
 def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
+    with _at_work(arguments, setup, out) as (study, bench):
+        search, stop_reason = searched(study, arguments, setup, bench, 0.0)
+        finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
+    return 130 if stop_reason == INTERRUPTED else 0
+
+
+@contextlib.contextmanager
+def _at_work(arguments: argparse.Namespace, setup: Setup, out: Path) -> Iterator[tuple[Study, Bench]]:
+    """The study and what measures, while the folder is held.
+
+    The study is there before anything is measured, so that whatever kills the run, --resume goes on; one to go on with
+    is opened before the bench is made, which takes long.
+    """
     with held(out):
         known = _opened(arguments, setup, out) if arguments.resume else None
         with bench_of(setup) as measuring:
-            bench = Keeping(measuring, out / SAMPLES)
-            study = known or _opened(arguments, setup, out)
-            search, stop_reason = searched(study, arguments, setup, bench, 0.0)
-            finish_accuracy(out, search.judged(), stop_reason, without_password(arguments.command_line))
-    return 130 if stop_reason == INTERRUPTED else 0
+            yield known or _opened(arguments, setup, out), Keeping(measuring, out / SAMPLES)
 
 
 def _opened(arguments: argparse.Namespace, setup: Setup, out: Path) -> Study:

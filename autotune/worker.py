@@ -80,11 +80,26 @@ def open_shared(url: str, out: Path, name: str | None, resume: bool, marks: dict
         StudyError: it is there and was not to be, or the other way round, or it is of something else.
     """
     storage, name = open_storage(url), name or out.name
-    there = name in optuna.get_all_study_names(storage)
-    if there and not resume:
+    if resume:
+        _require_there(storage, name)
+    elif name in optuna.get_all_study_names(storage):
         raise StudyError(f"study: expected none called {name!r} in the storage; --resume goes on with the one there")
-    if resume and not there:
-        raise StudyError(f"resume: expected a study called {name!r} in the storage, found none")
     study = shared_study(storage, name, seed)
     require_same(study, marks)
     return study
+
+
+def known_study(url: str, name: str) -> optuna.Study:
+    """A study that is in a database.
+
+    Raises:
+        StudyError: it is not.
+    """
+    storage = open_storage(url)
+    _require_there(storage, name)
+    return shared_study(storage, name, seed=None)
+
+
+def _require_there(storage: BaseStorage, name: str) -> None:
+    if name not in optuna.get_all_study_names(storage):
+        raise StudyError(f"resume: expected a study called {name!r} in the storage, found none")
