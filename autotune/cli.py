@@ -36,10 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = build_parser().parse_args(given)
     arguments.command_line = shlex.join(["python", "-m", "autotune", *(given[1:] if given[0] == "tune" else given)])
     from truffle.autotune import commands
+    from truffle.autotune.measuring import MeasureError
 
     try:
         return getattr(commands, arguments.command)(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MeasureError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -43,3 +43,19 @@ def refuse(reason: str) -> Crashing:
 
 def die() -> Crashing:
     os._exit(3)
+
+
+def make_once(mark: str) -> Crashing:
+    """Hangs where the mark is there, and leaves it."""
+    if os.path.exists(mark):
+        time.sleep(600)
+    open(mark, "w").close()
+    return Crashing()
+
+
+def refuse_again(mark: str) -> Crashing:
+    """Refuses where the mark is there, and leaves it."""
+    if os.path.exists(mark):
+        raise ValueError("out of shared memory")
+    open(mark, "w").close()
+    return Crashing()

@@ -12,6 +12,8 @@ import pytest
 
 from tests.autotune import crashing
 from tests.autotune.fakes import space
+from truffle.autotune import isolation
+from truffle.autotune.cli import main
 from truffle.autotune.isolation import IsolatedBench
 from truffle.autotune.limits import Limits
 from truffle.autotune.measuring import MeasureError, require_finite
@@ -57,6 +59,39 @@ def test_a_reason_is_given_and_only_a_spoilt_process_replaced(bench, tables, pro
     assert (pid(bench) != before) == replaced
 
 
+def test_a_process_that_died_between_measurements_is_replaced(bench):
+    before = pid(bench)
+    os.kill(int(before), signal.SIGKILL)
+    bench._process.join(30)
+    assert pid(bench) not in (before, os.getpid())
+
+
+def test_one_that_goes_as_it_is_asked_costs_that_measurement(bench, monkeypatch):
+    before = int(pid(bench))
+    monkeypatch.setattr(bench._process, "is_alive", lambda: True)  # it was, when asked whether it is
+    os.kill(before, signal.SIGKILL)
+    bench._process.join(30)
+    with pytest.raises(MeasureError, match="ended by SIGKILL") as caught:
+        bench.measure(config(), "throughput")
+    assert caught.value.problem == "crash"
+    assert pid(bench) != before
+
+
+def test_one_that_cannot_be_replaced_costs_measurements_and_no_endless_wait(tmp_path, monkeypatch):
+    with IsolatedBench(crashing.make_once, str(tmp_path / "made")) as bench:
+        monkeypatch.setattr(isolation, "PATIENCE_S", 1.0)
+        monkeypatch.setattr(isolation, "TIMES_THE_FIRST", 0.0)
+        bench.end()
+        with pytest.raises(MeasureError, match="no answer within 1 s, before it could measure") as caught:
+            bench.measure(config(), "kl")
+        assert caught.value.problem == "hang"
+    monkeypatch.undo()
+    with IsolatedBench(crashing.refuse_again, str(tmp_path / "other")) as bench:
+        bench.end()
+        with pytest.raises(MeasureError, match="another process to measure cannot be started: out of shared memory"):
+            bench.measure(config(), "kl")
+
+
 def test_what_hangs_is_ended():
     with IsolatedBench(crashing.make, patience_s=1.0) as bench:
         with pytest.raises(MeasureError, match="no answer within 1 s") as caught:
@@ -85,8 +120,18 @@ def test_a_bench_that_cannot_be_made_is_refused_in_its_own_words():
         IsolatedBench(crashing.refuse, "model: expected 'smollm2'"),
     ):
         pass
-    with pytest.raises(MeasureError, match="ended with status 3"), IsolatedBench(crashing.die):
+    with pytest.raises(MeasureError, match="ended with status 3, before it could measure"), IsolatedBench(crashing.die):
         pass
+
+
+def test_a_process_that_dies_before_it_measures_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("truffle.autotune.setup.CALIBRATION_SECONDS", 0.1)
+    monkeypatch.setattr("truffle.autotune.tune.bench_of", lambda setup: IsolatedBench(crashing.die))
+    assert main(["--gpu", "none", "--workload", "llama-3.2-1b@8k"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: the process that measures ended with status 3, before it could measure: by --model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_search_goes_on_after_each(bench, tmp_path):
