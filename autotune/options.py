@@ -71,8 +71,10 @@ def fingerprint(arguments: argparse.Namespace, workload: Workload, target: Targe
         "gpu": target.gpu.id if target.gpu else "none",
         "gpu_present": target.gpu_present,
         "vram_limit_bytes": target.vram_limit_bytes,
-        "host": [target.host.name, target.host.logical_cpus, target.host.isa, target.host.source],
+        "host": [target.host.name, target.host.logical_cpus, target.host.isa],
+        "host_is_here": target.host.here,
         "host_memory_gib": round(target.host.memory_bytes / 2**30),
+        **target.marks,
     }
     return {
         **({} if arguments.accuracy_only else machine),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +18,11 @@ from truffle.bench.kernel_rates import KernelTime
 from truffle.bench.vram import parse_size
 from truffle.kernels import hardware, isa, profiles
 from truffle.kernels.checks import expect
-from truffle.kernels.profiles import GpuProfile
+from truffle.kernels.profiles import Figure, GpuProfile
 
 # What the system, the process and its buffers take of a host's memory, and a driver and workspace of a card's.
 HOST_SHARE, GPU_SHARE, GPU_WORKSPACE_BYTES = 0.9, 0.95, 1 << 30
+CARD_MARK, HOST_MARK, UNKEPT = "the card's profile", "the host's calibration", "made for each run"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Target:
     Attributes:
         vram_limit_bytes: what the card is held to, no more than it has; None where all of it may be used.
         recorded: whether a recording stands in for it.
+        marks: of the figures that estimates are made from, by what holds them, such as ``the card's profile``. A
+            calibration that no file keeps is another each time, and has none.
     """
 
     gpu: GpuProfile | None
@@ -66,6 +72,7 @@ class Target:
     notes: tuple[str, ...]
     vram_limit_bytes: int | None = None
     recorded: bool = False
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_here(self) -> bool:
@@ -109,29 +116,40 @@ def find_target(gpu: str, host_file: Path | None, vram_limit: str | None, second
     present = [card for card in here.gpus if card.name]
     profile, is_here, notes = _find_gpu(gpu, present)
     limit = _find_limit(vram_limit, profile)
-    calibration, of_here, source = _find_calibration(host_file, here.cpu, seconds)
+    kept = _kept_calibration(host_file, here.cpu)
+    calibration, of_here, source = kept or (bandwidth.calibrate(seconds=seconds), True, "measured here")
+    unused = None if host_file else host_files.why_unused(here.cpu)
+    notes += [unused] if unused else []
     if not of_here:
         expect(profile is not None, "host", "a card to tune for beside it (--gpu NAME)", "no GPU")
         notes.append(f"the host is {source}: what it takes is estimated")
+    marks = {CARD_MARK: _mark_of(profile), HOST_MARK: _mark_of(calibration) if kept else UNKEPT}
     profile = profile and with_measured(profile, calibration)
     if profile and not is_here:
         known = known_error.find(profile, "lsh")
         notes += [known.sentence] if known else []
-    return Target(profile, is_here, host_of(calibration, of_here, source), tuple(notes), limit)
+    return Target(profile, is_here, host_of(calibration, of_here, source), tuple(notes), limit, marks=marks)
 
 
-def _find_calibration(path: Path | None, here: hardware.Cpu, seconds: float) -> tuple[HostCalibration, bool, str]:
-    """A calibration, whether it is of this machine, and where it comes from."""
+def _kept_calibration(path: Path | None, here: hardware.Cpu) -> tuple[HostCalibration, bool, str] | None:
+    """A calibration that a file holds, whether it is of this machine, and where it comes from."""
     if path is None:
         kept = host_files.of_this_machine()
-        if kept:
-            return kept, True, "measured here"
-        return bandwidth.calibrate(seconds=seconds), True, "measured here"
+        return kept and (kept, True, "measured here")
     calibration = HostCalibration.load(path)
     if host_files.difference(calibration, here) is None:
         return calibration, True, f"{path}, of this machine"
     there = host_files.described(calibration.cpu)
     return calibration, False, f"{there}, as {path} of {calibration.created[:10]} has it"
+
+
+def _mark_of(found: GpuProfile | HostCalibration | None) -> str:
+    """Another one for other figures, whatever is said of where they come from."""
+    if isinstance(found, HostCalibration):
+        figures = found.model_dump(include={"cpu", "rates", "kernels", "device"})
+    else:
+        figures = {name: figure.value for name, figure in found or () if isinstance(figure, Figure)}
+    return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _find_gpu(name: str, present: list[hardware.Gpu]) -> tuple[GpuProfile | None, bool, list[str]]:

@@ -15,10 +15,11 @@ from truffle.autotune.isolation import IsolatedBench
 from truffle.autotune.local_bench import make
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.search import INTERRUPTED, Search
-from truffle.autotune.setup import set_up
+from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.sharing import open_storage, shared_study
 from truffle.autotune.stopping import Stopping
 from truffle.autotune.storage import StudyError, require_same
+from truffle.autotune.target import HOST_MARK
 
 # Of a tuner's options, those that its workers share.
 SHARED = (
@@ -36,7 +37,7 @@ def worker(arguments: argparse.Namespace) -> int:
     study = joined(open_storage(arguments.storage), arguments.study)
     options = argparse.Namespace(**study.user_attrs["options"], host=arguments.host)
     setup = set_up(options)
-    require_same(study, setup.fingerprint)
+    require_same(study, _marks_to_share(setup, study))
     for note in setup.target.notes:
         print(note, file=sys.stderr)
     with IsolatedBench(make, setup.plan) as bench, StudyProgress(options.trials, 0) as progress:
@@ -45,6 +46,12 @@ def worker(arguments: argparse.Namespace) -> int:
         reason = search.run(Stopping(options.trials, math.inf, len(study.get_trials(deepcopy=False))))
         progress.say(f"the study ended: {reason}")
     return 130 if reason == INTERRUPTED else 0
+
+
+def _marks_to_share(setup: Setup, study: optuna.Study) -> dict[str, Any]:
+    """The fingerprint. Machines that are alike are each calibrated by themselves, which makes them no others."""
+    own = {HOST_MARK: study.user_attrs["fingerprint"].get(HOST_MARK)} if setup.target.host.here else {}
+    return {**setup.fingerprint, **own}
 
 
 def announce(study: optuna.Study, arguments: argparse.Namespace, card: str, fastest_exact: float) -> None:

@@ -30,6 +30,13 @@ def difference(calibration: HostCalibration, here: hardware.Cpu) -> str | None:
     return None
 
 
+def why_unused(here: hardware.Cpu) -> str | None:
+    """Why the calibration that is kept says nothing of this machine; None where it does, or none is kept."""
+    path = default_path()
+    problem = difference(HostCalibration.load(path), here) if path.is_file() else None
+    return problem and f"{path} is left aside, for {problem}; `python -m autotune calibrate` measures this machine"
+
+
 def of_this_machine(path: Path | None = None) -> HostCalibration | None:
     """The calibration at `path`, or where it is kept, if there is one; None where that is of another machine.
 

@@ -115,7 +115,7 @@ def test_a_worker_on_other_hardware_is_refused(url, tmp_path, monkeypatch, capsy
     study = open_shared(url, tmp_path / "other", None, False, marks, 0)
     announce(study, arguments, "rtx-4090", 0.0)
     assert main(["worker", "--storage", url, "--study", "other"]) == 2
-    assert "made with host ['test CPU', 4, 'scalar', 'made up'], expected the same" in capsys.readouterr().err
+    assert "made with host ['test CPU', 4, 'scalar'], expected the same" in capsys.readouterr().err
     assert main(["worker", "--storage", url, "--study", "none"]) == 2
     assert "study: expected one of " in capsys.readouterr().err
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
 from tests.autotune.fakes import rates
 from truffle.autotune import target
+from truffle.autotune.cli import build_parser
 from truffle.autotune.measured_profile import with_measured
+from truffle.autotune.options import fingerprint
+from truffle.autotune.storage import StudyError, open_study, require_same
+from truffle.autotune.worker import _marks_to_share
 from truffle.bench import host_file
 from truffle.bench.bandwidth import HostCalibration
 from truffle.bench.device_bandwidth import DeviceRates, LinkPoint
 from truffle.bench.spread import Spread
+from truffle.bench.workloads import parse_workload
 from truffle.kernels import hardware, profiles
 from truffle.kernels.checks import ArgumentError
 
@@ -67,6 +75,56 @@ def test_what_was_kept_is_taken_where_it_is_of_this_machine():
     assert target.find_target("4090", None, None, 1.0).host.rates[0].threads == 1
     calibration(model="Atom").save(host_file.default_path())
     assert target.find_target("4090", None, None, 1.0).host.rates[0].threads == 2
+
+
+def test_a_kept_calibration_of_another_machine_is_said_to_be_left_aside():
+    assert not [note for note in target.find_target("4090", None, None, 1.0).notes if "left aside" in note]
+    calibration(model="Atom", usable_cpus=1).save(host_file.default_path())
+    (said,) = [note for note in target.find_target("4090", None, None, 1.0).notes if "left aside" in note]
+    here = host_file.described(hardware.detect().cpu)
+    assert said.startswith(f"{host_file.default_path()} is left aside, for it is Atom, 1 CPUs, this machine {here};")
+
+
+def marks(host=None) -> dict:
+    arguments = build_parser().parse_args(["tune"])
+    found = target.find_target("4090", host, None, 1.0)
+    return json.loads(json.dumps(fingerprint(arguments, parse_workload(arguments.workload), found)))
+
+
+def test_a_study_goes_on_with_the_same_figures_only(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    calibration().save(one)
+    calibration(created="2026-11-24T08:00:00").save(other)
+    study = open_study(tmp_path / "study", marks(one), 0)
+    require_same(study, marks(other))  # by what they hold, not by their names or age
+    faster = calibration().model_copy(update={"rates": (rates(1, 2e9),)})
+    faster.save(one)
+    with pytest.raises(StudyError, match="the study was made with the host's calibration '"):
+        require_same(study, marks(one))
+    overlay = profiles.user_folder() / "rtx-4090.json"
+    overlay.parent.mkdir(parents=True)
+    overlay.write_text('{"memory_efficiency": {"value": 0.8, "kind": "measured", "source": "my own"}}')
+    require_same(study, marks(other))  # the figure is as it was
+    overlay.write_text('{"memory_efficiency": {"value": 0.91, "kind": "measured", "source": "my own"}}')
+    with pytest.raises(StudyError, match="the study was made with the card's profile '"):
+        require_same(study, marks(other))
+
+
+def test_a_calibration_that_no_file_keeps_refuses_nothing(monkeypatch):
+    before = marks()
+    monkeypatch.setattr(target.bandwidth, "calibrate", lambda seconds: calibration(device=device("NVIDIA L20")))
+    assert marks() == before
+    calibration().save(host_file.default_path())
+    assert {name for name, value in marks().items() if before[name] != value} == {"the host's calibration"}
+
+
+def test_a_worker_calibrated_by_itself_may_join(tmp_path):
+    calibration().save(host_file.default_path())
+    study = open_study(tmp_path / "study", marks(), 0)
+    calibration().model_copy(update={"rates": (rates(1, 2e9),)}).save(host_file.default_path())
+    found = target.find_target("4090", None, None, 1.0)
+    require_same(study, _marks_to_share(SimpleNamespace(target=found, fingerprint=marks()), study))
 
 
 def test_a_card_that_is_not_here_says_how_far_estimates_were_off():
