@@ -92,12 +92,18 @@ def find(gpu: GpuProfile | None, method: str, host_part: str = "measured") -> Kn
     """The error of a method's steps on this card, on another one for want of this, or without any; None if unknown.
 
     Args:
-        host_part: how the host's part of the estimate came about; of back-tests those that had it so come first.
+        host_part: how the host's part of the estimate came about; of back-tests those that had it so come first, where
+            it was predicted even those of another card: what a measured host hides is most of the error.
     """
     fitting = [test for test in _all() if (test.gpu is None) == (gpu is None)]
     if not fitting:
         return None
-    best = max(fitting, key=lambda test: (gpu is None or test.gpu == gpu.id, test.host_part == host_part, test.created))
+
+    def closeness(test: Backtest) -> tuple[bool, bool, str]:
+        card, part = gpu is None or test.gpu == gpu.id, test.host_part == host_part
+        return (part, card, test.created) if host_part == "predicted" else (card, part, test.created)
+
+    best = max(fitting, key=closeness)
     errors = best.errors.get(method)
     if errors is None or errors.steps < FEWEST:
         errors = best.errors[ALL]

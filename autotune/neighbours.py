@@ -16,15 +16,19 @@ ATTEMPTS, REACH = 16, 6
 
 
 def line_up_neighbour(study: optuna.Study, number: int) -> None:
-    """Have the study ask next for a point beside that of trial `number`, if one is found that was not asked for yet."""
+    """Have the study ask next for a point beside that of trial `number`, if one is found that was not asked for yet.
+
+    What the other value leaves no use for stays in the point, and is not asked for: a point was asked for where all
+    that some trial was asked is in it.
+    """
     trials = study.get_trials(deepcopy=False)
     best, random = trials[number], np.random.default_rng(len(trials))
     names = [name for name, among in best.distributions.items() if not among.single()]
-    asked = [trial.params for trial in trials]
+    asked = [trial.params.items() for trial in trials if trial.params]
     for name in random.choice(names, ATTEMPTS) if names else ():
         value = other(best.distributions[name], best.params[name], random)
         point = {**best.params, str(name): value}
-        if point not in asked:
+        if not any(params <= point.items() for params in asked):
             study.enqueue_trial(point, user_attrs={"origin": "search"})
             return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from truffle.autotune import grid
 from truffle.autotune.baselines import Baseline, exact_baselines
@@ -30,14 +31,26 @@ def replayed_setup(arguments: argparse.Namespace) -> Setup:
         given = getattr(arguments, name)
         expect(not given, name, "none beside --replay, which measures nothing", given)
     space, errors = space_of(found, arguments.replay), found.errors_on
-    arguments.gpu, arguments.workload, arguments.model = found.gpu or "none", found.workload, errors.model
-    arguments.methods = ",".join(space.methods)
-    for name in ("context", "samples", "steps"):
-        setattr(arguments, f"accuracy_{name}", getattr(errors, name))
+    _take(arguments, {
+        "gpu": found.gpu or "none", "workload": found.workload, "methods": ",".join(space.methods),
+        "model": errors.model, "accuracy_context": errors.context, "accuracy_samples": errors.samples,
+        "accuracy_steps": errors.steps,
+    })  # fmt: skip
     setting = Setting(errors.context, errors.samples, errors.steps)
     plan = Plan(space.workload, space.target, errors.model, setting, (), arguments.seed)
     marks = {**fingerprint(arguments, space.workload, space.target), **space.marks}
     return Setup(space.workload, space.target, space, setting, limits_of(arguments), plan, marks)
+
+
+def _take(arguments: argparse.Namespace, decided: dict[str, Any]) -> None:
+    """Put what the file decides in place of what was left open; what was asked for otherwise is refused."""
+    from truffle.autotune.cli import build_parser
+
+    left_open = build_parser().parse_args(["tune"])
+    for name, value in decided.items():
+        given, expected = getattr(arguments, name), f"{value!r}, as {arguments.replay} has it, or nothing"
+        expect(given in (value, getattr(left_open, name)), name, expected, repr(given))
+        setattr(arguments, name, value)
 
 
 def bench_of(setup: Setup) -> AbstractContextManager[Bench]:

@@ -105,6 +105,19 @@ def test_the_error_is_that_of_back_tests_with_such_a_host():
     assert found["measured"] == known_error.find(card, "lsh")
 
 
+def test_for_a_predicted_host_another_card_comes_before_a_measured_host(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    own = json.loads((known_error.FOLDER / "h200_host_measured.json").read_text()) | {"gpu": "rtx-4090"}
+    known_error.user_folder().mkdir(parents=True)
+    (known_error.user_folder() / "mine.json").write_text(json.dumps(own))
+    card = profiles.load("4090")
+    found = {part: known_error.find(card, "lsh", part) for part in ("measured", "predicted")}
+    assert {part: (known.host_part, known.here) for part, known in found.items() if known} == {
+        "measured": ("measured", True),
+        "predicted": ("predicted", False),
+    }
+
+
 def test_the_command_writes_and_keeps(tmp_path, capsys):
     records = ["backtest", "--records", *map(str, FILES)]
     assert main([*records, "--json", str(tmp_path / "out.json"), "--keep"]) == 0

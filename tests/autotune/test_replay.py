@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 
 from truffle.autotune import grid, grid_recorder
 from truffle.autotune.cli import main
 from truffle.autotune.grid_recorder import Recorder
 from truffle.autotune.grid_space import space_of
 from truffle.autotune.measuring import MeasureError
-from truffle.autotune.neighbours import other
+from truffle.autotune.neighbours import line_up_neighbour, other
 from truffle.autotune.replay import Recording
 from truffle.autotune.replay_command import judged
 from truffle.autotune.search_quality import Truth, searched
@@ -110,6 +114,32 @@ def test_a_recording_takes_no_say_in_what_is_measured(option, capsys):
     assert "none beside --replay" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("--workload", "llama-3.2-1b@8k"),
+        ("--gpu", "4090"),
+        ("--methods", "quest"),
+        ("--model", "nowhere"),
+        ("--accuracy-steps", "99"),
+    ],
+)
+def test_what_the_recording_decides_cannot_be_asked_for_otherwise(option, given, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    limit = ["--max-kl", "1"]
+    assert main(["--replay", str(THREADS), option, given, *limit]) == 2
+    name = option[2:].replace("-", "_")
+    assert capsys.readouterr().err.startswith(f"error: {name}: expected ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_that_a_replayed_study_names_can_be_given(tmp_path):
+    assert main(["--replay", str(THREADS), "--out", str(tmp_path / "one"), "--trials", "3"]) == 0
+    named = shlex.split(json.loads((tmp_path / "one/study.json").read_text())["resolved_command"])[3:]
+    named[named.index("--out") + 1] = str(tmp_path / "two")
+    assert main(named) == 0
+
+
 def test_a_recorder_goes_on_with_what_is_missing(tmp_path):
     class Timer:
         def samples_s(self, configs):
@@ -139,6 +169,24 @@ def test_a_recorder_refuses_the_grid_of_another_machine(monkeypatch, capsys):
     assert "expected a grid of this machine" in capsys.readouterr().err
     assert main(["record", str(THREADS), "--workload", "llama-3.1-8b@8k"]) == 2
     assert "workload: expected llama-3.1-8b@96k" in capsys.readouterr().err
+
+
+def test_a_neighbour_that_was_asked_for_is_not_lined_up_again():
+    """The family alone may be another, and codes of the other have no probing."""
+    study = optuna.create_study(directions=("minimize", "maximize"))
+    families = CategoricalDistribution(("simhash", "cross_polytope 8"))
+    one = {"family": "simhash", "probing": "none"}, {"family": families, "probing": CategoricalDistribution(("none",))}
+    other = {"family": "cross_polytope 8"}, {"family": families}
+    add = partial(optuna.trial.create_trial, values=(0.1, 1.0))
+    study.add_trial(add(params=one[0], distributions=one[1]))
+    study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))  # killed as it was asked for
+    line_up_neighbour(study, 0)
+    (waiting,) = [trial for trial in study.trials if trial.state == TrialState.WAITING]
+    assert waiting.system_attrs["fixed_params"]["family"] == "cross_polytope 8"
+    study.tell(study.ask().number, state=TrialState.FAIL)
+    study.add_trial(add(params=other[0], distributions=other[1]))
+    line_up_neighbour(study, 0)
+    assert not [trial for trial in study.trials if trial.state == TrialState.WAITING]
 
 
 def test_a_neighbour_is_another_value_and_a_number_a_near_one():
