@@ -102,8 +102,9 @@ def calibrate(arguments: argparse.Namespace) -> int:
     from truffle.bench import bandwidth, host_file
 
     expect(0 < arguments.seconds < 3600, "seconds", "more than 0 and less than 3600", arguments.seconds)
-    print(f"measuring this host for about {2.25 * arguments.seconds:g} s, and what making keys takes", file=sys.stderr)
-    calibration = bandwidth.calibrate(seconds=arguments.seconds, with_kernels=True)
+    timed = 2.25 * arguments.seconds
+    print(f"measuring this host takes {timed + 25:.0f} to {timed + 75:.0f} s, most of it to make keys", file=sys.stderr)
+    calibration = bandwidth.calibrate(arguments.seconds, True, lambda text: print(text, file=sys.stderr))
     path = arguments.file or host_file.default_path()
     calibration.save(path)
     for rates in calibration.rates:

@@ -77,7 +77,9 @@ def read_scores(given: list[str]) -> dict[str, float]:
     for text in given:
         task, _, score = text.partition("=")
         expect(task in TASKS, "min_score", f"TASK=SCORE with one of {', '.join(TASKS)}", text)
-        expect(score.replace(".", "", 1).isdigit() and float(score) <= 100, "min_score", "a score of 0 to 100", text)
+        digits = score.replace(".", "", 1)
+        is_score = digits.isascii() and digits.isdigit() and float(score) <= 100
+        expect(is_score, "min_score", "a score of 0 to 100", text)
         found[task] = float(score)
     return found
 

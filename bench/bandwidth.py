@@ -11,13 +11,14 @@ bf16 or float32 numbers) stand beside the streams of McCalpin's STREAM, which ov
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from truffle.bench import device_bandwidth, kernel_rates
 from truffle.bench.device_bandwidth import DeviceRates
@@ -36,13 +37,20 @@ MATMUL_SIZE = 512
 class HostRates(Frozen):
     """What `threads` threads attain together; bytes as the program counts them, without write-allocation."""
 
-    threads: int
+    threads: int = Field(ge=1)
     read_bytes_per_s: Spread
     copy_bytes_per_s: Spread
     triad_bytes_per_s: Spread
     gather_256_bytes_per_s: Spread
     gather_512_bytes_per_s: Spread
     matmul_flops_per_s: Spread
+
+    @field_validator("*")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if isinstance(value, Spread) and not all(0 < rate < math.inf for rate in (value.p20, value.p50, value.p80)):
+            raise ValueError("expected rates above 0")
+        return value
 
 
 class HostCalibration(Frozen):
@@ -62,7 +70,7 @@ class HostCalibration(Frozen):
     cpu: hardware.Cpu
     memory_limit_bytes: int | None
     buffer_bytes: int
-    rates: tuple[HostRates, ...]
+    rates: tuple[HostRates, ...] = Field(min_length=1)
     device: DeviceRates | None
     kernels: tuple[KernelTime, ...] = ()
     measured_on: dict[str, str]
@@ -87,13 +95,17 @@ class HostCalibration(Frozen):
 
 
 def calibrate(
-    threads_list: Sequence[int] | None = None, seconds: float = 12.0, with_kernels: bool = False
+    seconds: float = 12.0,
+    with_kernels: bool = False,
+    say: Callable[[str], object] = lambda text: None,
+    threads_list: Sequence[int] | None = None,
 ) -> HostCalibration:
     """Measure this host's memory for about `seconds`, the CUDA device for a quarter as long, and kernels as long again.
 
-    Making the kernels' keys and tables comes on top: half a minute on two cores.
+    Making the kernels' keys and tables comes on top: half a minute on two cores, a whole one where they are shared.
 
     Args:
+        say: told what is measured next.
         threads_list: thread counts; powers of two up to the usable CPUs, and all of them, where None.
 
     Raises:
@@ -102,15 +114,21 @@ def calibrate(
     here = hardware.detect()
     counts = sorted(set(threads_list or default_threads(here.cpu)))
     buffer_bytes = buffer_size(here.cpu.last_level_cache_bytes, here.memory_limit_bytes)
-    rates = tuple(host_rates(threads, buffer_bytes, seconds / len(counts)) for threads in counts)
+    rates = []
+    for threads in counts:
+        say(f"memory, with {threads} of {counts[-1]} threads")
+        rates.append(host_rates(threads, buffer_bytes, seconds / len(counts)))
+    if with_kernels:
+        say("kernels: keys and tables are made, and timed as they come")
     kernels = kernel_rates.measure(counts, seconds) if with_kernels else ()
+    say("the card and its link, if there is one")
     around = environment()
     return HostCalibration(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=here.cpu,
         memory_limit_bytes=here.memory_limit_bytes,
         buffer_bytes=buffer_bytes,
-        rates=rates,
+        rates=tuple(rates),
         device=device_bandwidth.measure(seconds / 4),
         kernels=kernels,
         measured_on={"os": around["os"], "python": around["python"], **around["packages"]},

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from truffle.kernels import cgroups, nvml
 from truffle.kernels.cgroups import read
@@ -73,8 +73,8 @@ class Cpu(Frozen):
     numa_nodes: tuple[NumaNode, ...] = ()
     allowed: tuple[int, ...] = ()
     quota_cpus: float | None = None
-    usable_cpus: int
-    usable_cores: int
+    usable_cpus: int = Field(ge=1)
+    usable_cores: int = Field(ge=1)
 
     @property
     def last_level_cache_bytes(self) -> int | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.autotune.fakes import rates
 from tests.autotune.test_predict import KERNELS
 from truffle.autotune import backtest, known_error
 from truffle.autotune.backtest import Comparison
@@ -27,8 +28,10 @@ def own_cache(tmp_path, monkeypatch):
 
 def calibration(**cpu) -> HostCalibration:
     here = hardware.detect().cpu.model_copy(update=cpu)
-    return HostCalibration(created="2026-11-23", cpu=here, memory_limit_bytes=1 << 40, buffer_bytes=1, rates=(),
-                           device=None, kernels=tuple(KERNELS._times), measured_on={})  # fmt: skip
+    return HostCalibration(
+        created="2026-11-23", cpu=here, memory_limit_bytes=1 << 40, buffer_bytes=1, rates=(rates(1),), device=None,
+        kernels=tuple(KERNELS._times), measured_on={},
+    )  # fmt: skip
 
 
 def test_steps_are_read_with_what_they_were_measured_with():

@@ -85,6 +85,18 @@ def test_what_cannot_be_met_is_one_line_and_exit_2(options, message, capsys, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_calibrate_says_how_long_it_takes_and_what_it_is_at(tmp_path, monkeypatch, capsys):
+    def calibrate(seconds, with_kernels, say):
+        say("kernels")
+        raise ValueError("enough")
+
+    monkeypatch.setattr("truffle.bench.bandwidth.calibrate", calibrate)
+    assert main(["calibrate", str(tmp_path / "host.json")]) == 2
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith("measuring this host takes 52 to 102 s")
+    assert rest == ["kernels", "error: enough"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

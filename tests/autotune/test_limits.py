@@ -61,7 +61,7 @@ def test_excess_is_relative_and_its_sign_tells():
 
 def test_scores_are_read_and_refused():
     assert read_scores(["niah_single_1=90", "vt=72.5"]) == {"niah_single_1": 90.0, "vt": 72.5}
-    for text in ("needle=90", "vt", "vt=", "vt=101", "vt=-1"):
+    for text in ("needle=90", "vt", "vt=", "vt=101", "vt=-1", "vt=²", "vt=٣"):
         with pytest.raises(ArgumentError, match=f"min_score: .*, got {text}"):
             read_scores([text])
 

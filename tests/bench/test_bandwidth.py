@@ -22,7 +22,7 @@ def calibration() -> HostCalibration:
         patch.setattr(bandwidth, "buffer_size", lambda cache, memory: MIB)
         patch.setattr(bandwidth, "MATMUL_SIZE", 16)
         patch.setattr(device_bandwidth, "measure", lambda seconds: None)
-        return bandwidth.calibrate([1], seconds=0.0)
+        return bandwidth.calibrate(seconds=0.0, threads_list=[1])
 
 
 @pytest.mark.parametrize("blocks", [1, 7])
@@ -109,6 +109,11 @@ def test_calibration_file_round_trips(calibration, tmp_path):
         ({"schema_version": 2}, r"host\.json: schema_version: .* got 2"),
         ({"colour": "red"}, r"host\.json: colour: Extra inputs"),
         ({"rates": 3}, r"host\.json: rates: "),
+        ({"rates": []}, r"host\.json: rates: .*at least 1"),
+        (
+            {"cpu": {"logical_cpus": 1, "physical_cores": 1, "usable_cpus": 0, "usable_cores": 1}},
+            r"host\.json: cpu\.usable_cpus: .*greater than or equal to 1, got 0",
+        ),
     ],
 )
 def test_another_files_fault_is_named(calibration, tmp_path, change, complaint):
@@ -116,6 +121,32 @@ def test_another_files_fault_is_named(calibration, tmp_path, change, complaint):
     path.write_text(json.dumps(json.loads(calibration.model_dump_json()) | change))
     with pytest.raises(ArgumentError, match=complaint):
         HostCalibration.load(path)
+
+
+@pytest.mark.parametrize(("quantile", "value"), [("p50", 0.0), ("p20", -1.0), ("p80", float("inf"))])
+def test_a_rate_that_is_none_is_named(calibration, tmp_path, quantile, value):
+    found = json.loads(calibration.model_dump_json())
+    found["rates"][0]["read_bytes_per_s"][quantile] = value
+    (tmp_path / "host.json").write_text(json.dumps(found))
+    with pytest.raises(ArgumentError, match=r"host\.json: rates\.0\.read_bytes_per_s: .*expected rates above 0"):
+        HostCalibration.load(tmp_path / "host.json")
+
+
+def test_it_says_what_it_is_at(monkeypatch):
+    monkeypatch.setattr(bandwidth, "host_rates", lambda threads, size, seconds: calibration_rates(threads))
+    monkeypatch.setattr(bandwidth.kernel_rates, "measure", lambda counts, seconds: ())
+    monkeypatch.setattr(bandwidth, "default_threads", lambda cpu: [1, 2])
+    monkeypatch.setattr(device_bandwidth, "measure", lambda seconds: None)
+    said = []
+    bandwidth.calibrate(1.0, True, said.append)
+    assert [text.split()[0] for text in said] == ["memory,", "memory,", "kernels:", "the"]
+    assert "1 of 2 threads" in said[0]
+
+
+def calibration_rates(threads: int) -> bandwidth.HostRates:
+    one = Spread(p20=1.0, p50=1.0, p80=1.0, repeats=2)
+    names = [name for name in bandwidth.HostRates.model_fields if name != "threads"]
+    return bandwidth.HostRates(threads=threads, **dict.fromkeys(names, one))
 
 
 @pytest.mark.parametrize("threads", [0, -1, 100_000])

@@ -7,9 +7,10 @@ import torch
 
 from truffle.bench import device_layer, host_file, host_work, kernel_rates
 from truffle.bench.arguments import arguments_of
-from truffle.bench.bandwidth import HostCalibration
+from truffle.bench.bandwidth import HostCalibration, HostRates
 from truffle.bench.layer_data import LayerData
 from truffle.bench.sizes import Sizes
+from truffle.bench.spread import Spread
 from truffle.kernels import hardware, isa, registry
 from truffle.kernels.checks import ArgumentError
 from truffle.model.config import LshParameters, Probing, ScanParameters
@@ -84,10 +85,20 @@ def test_the_small_kernels_of_a_layer_run_again_and_again():
     assert multiplied == 3 * list(range(len(device_layer.PRODUCTS)))
 
 
+ONE = Spread(p20=1.0, p50=1.0, p80=1.0, repeats=2)
+RATES = HostRates(threads=1, **{name: ONE for name in HostRates.model_fields if name != "threads"})
+
+
 def calibration(**cpu) -> HostCalibration:
     here = hardware.detect().cpu.model_copy(update=cpu)
     return HostCalibration(
-        created="2026-11-23", cpu=here, memory_limit_bytes=1, buffer_bytes=1, rates=(), device=None, measured_on={}
+        created="2026-11-23",
+        cpu=here,
+        memory_limit_bytes=1,
+        buffer_bytes=1,
+        rates=(RATES,),
+        device=None,
+        measured_on={},
     )
 
 
