@@ -6,12 +6,57 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from truffle.kernels.checks import ArgumentError, expect
+from truffle.kernels.checks import ArgumentError
+
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Point(BaseModel):
+    """A trial, as far as it is compared."""
+
+    number: int
+    label: str
+    tokens_per_s: Rate | None = None
+    tokens_per_s_low: Rate | None = None
+    tokens_per_s_high: Rate | None = None
+    kl: FiniteFloat | None = None
+    kl_low: FiniteFloat | None = None
+    kl_high: FiniteFloat | None = None
+
+
+class Answer(BaseModel):
+    """What a study recommends: a trial's number, or None for the fastest exact way."""
+
+    trial: int | None
+    fastest_exact: str | None = None
+
+
+class Around(BaseModel):
+    """What a study ran on."""
+
+    packages: dict[str, Any] | None = None
+
+
+class Compared(BaseModel):
+    """A study's record, as far as it is compared."""
+
+    answer: Answer
+    trials: tuple[Point, ...]
+    workload: dict[str, Any]
+    host: dict[str, Any]
+    gpu: dict[str, Any] | None = None
+    accuracy_model: dict[str, Any] | None = None
+    limit: dict[str, Any] | None = None
+    budget: dict[str, Any] | None = None
+    fingerprint: dict[str, Any] | None = None
+    environment: Around | None = None
+
 
 FIRST, SECOND, NEITHER = "the first", "the second", "cannot tell"
 
@@ -43,10 +88,13 @@ def read(path: Path) -> dict[str, Any]:
     file = path / "study.json" if path.is_dir() else path
     try:
         study = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        Compared.model_validate(study)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "file"
+        raise ArgumentError(f"{file}: expected a study's record, got {where}: {first['msg']}") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise ArgumentError(f"{file}: expected a study's record, got {error}") from None
-    whole = isinstance(study, dict) and {"answer", "trials", "workload", "host"} <= set(study)
-    expect(whole, str(file), "a study's record", "something else")
     return study
 
 

@@ -11,17 +11,23 @@ one: what a file of a known card's name says replaces that, and all else stays, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from truffle.kernels.hardware import Frozen
 
 FOLDER = Path(__file__).parent / "profiles"
+# What no card is beyond: a figure in another unit, or a slip of the pen.
+BOUNDS = {
+    "memory_bytes": (2**28, 2**44), "memory_bandwidth_bytes_per_s": (1e9, 1e15), "bf16_flops_per_s": (1e9, 1e18),
+    "link_bandwidth_bytes_per_s": (1e7, 1e13), "kernel_latency_s": (1e-9, 1.0), "link_latency_s": (1e-9, 1.0),
+}  # fmt: skip
 
 
 class ProfileError(ValueError):
@@ -52,9 +58,9 @@ class Link(Frozen):
 class TensorCores(Frozen):
     """What the arithmetic peak is made of: `count * flops_per_clock * boost_hz`, without sparsity."""
 
-    count: int
-    flops_per_clock: int
-    boost_hz: float
+    count: int = Field(gt=0)
+    flops_per_clock: int = Field(gt=0)
+    boost_hz: float = Field(gt=0, allow_inf_nan=False)
 
 
 class GpuProfile(Frozen):
@@ -92,6 +98,24 @@ class GpuProfile(Frozen):
     link_efficiency: Share
     kernel_latency_s: Figure
     link_latency_s: Figure
+
+    @field_validator("nvml_names")
+    @classmethod
+    def _expressions(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"expected regular expressions, got {pattern!r:.80}: {error}") from None
+        return patterns
+
+    @field_validator(*BOUNDS)
+    @classmethod
+    def _possible(cls, figure: Figure, info: ValidationInfo) -> Figure:
+        low, high = BOUNDS[str(info.field_name)]
+        if not low <= figure.value <= high:
+            raise ValueError(f"expected a value of {low:g} to {high:g}, got {figure.value:g}")
+        return figure
 
     def answers_to(self, name: str) -> bool:
         """Whether `name` is this card's id or an alias; case, spaces, dashes and underscores do not count."""
@@ -151,7 +175,7 @@ def read(path: Path, over: Path | None = None) -> GpuProfile:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProfileError(f"{path}: expected JSON, got {error}") from None
     if not isinstance(content, dict):
         raise ProfileError(f"{path}: expected an object, got {type(content).__name__}")
@@ -161,7 +185,18 @@ def _content(path: Path) -> dict[str, Any]:
 def _all() -> list[GpuProfile]:
     shipped = {path.stem: path for path in sorted(FOLDER.glob("*.json"))}
     own = {path.stem: read(path, shipped.get(path.stem)) for path in sorted(user_folder().glob("*.json"))}
-    return [*own.values(), *(read(path) for name, path in shipped.items() if name not in own)]
+    found = [*own.values(), *(read(path) for name, path in shipped.items() if name not in own)]
+    for one, other in itertools.combinations(found, 2):
+        _require_apart(one, other)
+    return found
+
+
+def _require_apart(one: GpuProfile, other: GpuProfile) -> None:
+    """Raise ProfileError where both answer to one name; the first is the user's own, if any is."""
+    name = next((name for name in (one.id, one.name, *one.aliases) if other.answers_to(name)), None)
+    if name is not None:
+        path = user_folder() / f"{one.id}.json"
+        raise ProfileError(f"{path}: aliases, id and name: expected none of another card's, got {name!r} of {other.id}")
 
 
 def _plain(name: str) -> str:

@@ -130,6 +130,13 @@ def test_the_users_folder_is_read_first(user_folder):
         ({"memory_bytes": {"value": 1, "kind": "guessed", "source": "x"}}, "memory_bytes.kind"),
         ({"memory_bytes": {"value": 1, "kind": "assumed", "source": ""}}, "memory_bytes.source"),
         ({"link_efficiency": {"value": 1.2, "kind": "assumed", "source": "x"}}, "link_efficiency.value"),
+        ({"nvml_names": ["GeForce ("]}, r"rtx-4090.json: nvml_names: .*regular expressions, got 'GeForce \('"),
+        ({"tensor_cores": {"count": -5, "flops_per_clock": 1, "boost_hz": 1}}, "tensor_cores.count: .*greater than 0"),
+        ({"memory_bytes": {"value": 1e300, "kind": "assumed", "source": "x"}}, r"memory_bytes: .*got 1e\+300"),
+        ({"memory_bytes": {"value": 24, "kind": "assumed", "source": "x"}}, "memory_bytes: .*got 24"),
+        ({"link_latency_s": {"value": 13, "kind": "assumed", "source": "x"}}, "link_latency_s: .*got 13"),
+        ({"aliases": ["5090"]}, "rtx-4090.json: aliases, .*got '5090' of rtx-5090"),
+        ({"name": "H 200"}, "rtx-4090.json: aliases, id and name: .*got 'H 200' of h200"),
     ],
 )
 def test_a_wrong_file_is_an_error_naming_file_and_key(user_folder, change, complaint):
@@ -148,7 +155,11 @@ def test_a_users_file_may_correct_one_figure_of_a_known_card(user_folder):
     assert profiles.known().count("rtx-4090") == 1
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("[]", "an object, got list"), ("{", "expected JSON")])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("[]", "an object, got list"), ("{", "expected JSON"), ("[" * 100_000, "expected JSON")],
+    ids=["list", "torn", "deep"],
+)
 def test_a_users_file_that_is_no_object_is_named(user_folder, text, complaint):
     (user_folder / "rtx-4090.json").write_text(text)
     with pytest.raises(profiles.ProfileError, match=rf"rtx-4090\.json: .*{complaint}"):
