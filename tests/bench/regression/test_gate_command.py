@@ -24,10 +24,12 @@ def git(*arguments):
 
 @pytest.mark.parametrize(
     ("base", "options", "named"),
-    [("no-such-revision", [], "base: "), ("HEAD", ["--ops", "retreive"], "ops: "),
+    [("no-such-revision", [], "base: "), ("HEAD", ["--json", "no/such/folder/gate.json"], "json: "),
+     ("HEAD", ["--markdown", "bench"], "markdown: "),
      ("HEAD", ["--threshold", "fast"], "threshold: "), ("HEAD", ["--threshold", "0%"], "threshold: ")],
 )  # fmt: skip
-def test_wrong_usage_is_one_line_and_exit_2(base, options, named, capsys):
+def test_wrong_usage_is_one_line_and_exit_2_before_anything_is_built(base, options, named, capsys, monkeypatch):
+    monkeypatch.setattr(trees, "built", lambda commits: pytest.fail("built"))
     assert main(["gate", "--base", base, *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {named}")
