@@ -1,13 +1,14 @@
 """When figures that are the same at every run say that a revision is worse: a pure function of both revisions'.
 
-What rises is worse: bytes moved and allocated, keys retrieved, density, error, index bytes. So is an output that
-disagrees with the reference. What falls is told, and passes.
+What rises is worse: bytes moved and allocated, keys retrieved, density, error, index bytes. So is what was
+finite and no longer is, and an output that disagrees with the reference. What falls is told, and passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -51,15 +52,21 @@ def changes(base: Figures, candidate: Figures, control: Figures) -> list[Change]
     found = []
     for name, slack in SLACK.items():
         before, after, again = (figures.get(name) for figures in (base, candidate, control))
-        if before is None and after is None:
-            continue
-        if before is None or after is None:
-            found.append(Change(name, before, after, worse=after is None))
-            continue
-        room = slack.share * abs(before) + slack.amount + (abs(again - before) if again is not None else 0.0)
-        if abs(after - before) > room:
-            found.append(Change(name, before, after, worse=after > before))
+        worse = _worsens(before, after, again, slack)
+        if worse is not None:
+            found.append(Change(name, before, after, worse))
     return found + _disagreement(base.get(DISAGREES), candidate.get(DISAGREES))
+
+
+def _worsens(before: float | None, after: float | None, again: float | None, slack: Slack) -> bool | None:
+    """Whether a figure became worse; None where it is what it was."""
+    if before is None or after is None:
+        return after is None if before is not after else None
+    if not (isfinite(before) and isfinite(after)):
+        return isfinite(before) if isfinite(before) != isfinite(after) else None
+    varies = abs(again - before) if again is not None and isfinite(again) else 0.0
+    room = slack.share * abs(before) + slack.amount + varies
+    return after > before if abs(after - before) > room else None
 
 
 def _disagreement(base: str | None, candidate: str | None) -> list[Change]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, nan
+
 import pytest
 
 from truffle.bench.regression.figures import changes
@@ -29,13 +31,29 @@ def test_what_falls_is_told_and_passes(figure, value):
     assert found({figure: value}) == [(figure, False)]
 
 
-@pytest.mark.parametrize(("figure", "value"), [("error", 0.1000001), ("allocated_bytes", 21_000)])
+@pytest.mark.parametrize(
+    ("figure", "value"), [("error", 0.1000001), ("allocated_bytes", 21_000)]
+)
 def test_rounding_and_what_python_caches_are_no_change(figure, value):
     assert found({figure: value}) == []
 
 
 def test_what_two_runs_of_base_differ_by_is_no_change():
     assert found({"keys_retrieved": 42.0}, control={"keys_retrieved": 38.0}) == []
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_what_is_no_longer_finite_is_worse_and_what_is_again_is_told(value):
+    assert found({"error": value}) == [("error", True)]
+    assert found({}, base={"error": value}) == [("error", False)]
+    assert found({"error": nan}, base={"error": value}) == []
+
+
+@pytest.mark.parametrize("value", [nan, inf])
+def test_a_control_that_is_not_finite_excuses_nothing(value):
+    assert found({"error": 0.2}, control={"error": value}) == [("error", True)]
+    assert found({"error": nan}, control={"error": value}) == [("error", True)]
+    assert found({}, control={"error": value}) == []
 
 
 def test_a_disagreement_with_the_reference_is_worse_and_its_end_is_not():
