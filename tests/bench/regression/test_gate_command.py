@@ -80,8 +80,26 @@ def test_the_selftests_changes_still_find_their_place(proof):
     compile(text, proof.path, "exec")
 
 
+def test_without_cmake_the_error_says_so_before_anything_is_built(monkeypatch, capsys):
+    monkeypatch.setattr(trees.shutil, "which", lambda name, path: None)
+    monkeypatch.setattr(trees, "_build", lambda tree, cmake: pytest.fail("built"))
+    assert main(["gate", "--base", "HEAD"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: cmake: expected on the path")
+
+
+def test_cmake_is_found_beside_the_interpreter(monkeypatch, tmp_path):
+    """As `make install` brings it, in an environment that is not activated."""
+    (tmp_path / "cmake").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert trees._cmake() == str(tmp_path / "cmake")
+    (tmp_path / "cmake").unlink()
+    with pytest.raises(RuntimeError, match="pip install cmake"):
+        trees._cmake()
+
+
 def test_worktrees_do_not_outlive_an_interrupt(monkeypatch):
-    monkeypatch.setattr(trees, "_build", lambda tree: None)
+    monkeypatch.setattr(trees, "_build", lambda tree, cmake: None)
     commit, seen = trees.working_tree(), []
 
     def interrupted():
