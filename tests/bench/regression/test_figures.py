@@ -9,7 +9,7 @@ import pytest
 from truffle.bench.regression.figures import changes
 
 FIGURES = {"bytes_moved": 1000, "keys_retrieved": 40.0, "density": 0.01, "error": 0.1, "index_bytes": 64,
-           "allocated_bytes": 20_000, "disagrees": None}  # fmt: skip
+           "allocated_bytes": 20_000, "leaked_bytes": 0.0, "disagrees": None}  # fmt: skip
 
 
 def found(candidate, base=None, control=None):
@@ -20,7 +20,7 @@ def found(candidate, base=None, control=None):
 @pytest.mark.parametrize(
     ("figure", "value"),
     [("bytes_moved", 1001), ("keys_retrieved", 41.0), ("density", 0.0101), ("error", 0.102), ("index_bytes", 66),
-     ("allocated_bytes", 30_000)],
+     ("allocated_bytes", 30_000), ("leaked_bytes", 96.0)],
 )  # fmt: skip
 def test_what_rises_is_worse(figure, value):
     assert found({figure: value}) == [(figure, True)]
@@ -32,7 +32,7 @@ def test_what_falls_is_told_and_passes(figure, value):
 
 
 @pytest.mark.parametrize(
-    ("figure", "value"), [("error", 0.1000001), ("allocated_bytes", 21_000)]
+    ("figure", "value"), [("error", 0.1000001), ("allocated_bytes", 21_000), ("leaked_bytes", 40.0)]
 )
 def test_rounding_and_what_python_caches_are_no_change(figure, value):
     assert found({figure: value}) == []

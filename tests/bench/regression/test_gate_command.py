@@ -13,6 +13,7 @@ from tests.bench.regression import selftest
 from truffle.bench.__main__ import main
 from truffle.bench.gate_command import share
 from truffle.bench.regression import arm, benchmarks, trees
+from truffle.bench.regression.figures import SLACK
 from truffle.kernels import registry
 
 pytestmark = pytest.mark.skipif(not (trees.ROOT / ".git").exists(), reason="not a git checkout")
@@ -120,7 +121,9 @@ def test_a_worker_tells_figures_and_times_and_survives_a_crash():
     worker = arm.Arm(trees.ROOT)
     try:
         assert "merge_states/reference" in worker.ask(do="names")["names"]
-        assert worker.ask(do="figures", name="merge_states/reference")["figures"]["bytes_moved"] > 0
+        figures = worker.ask(do="figures", name="merge_states/reference")["figures"]
+        assert figures["bytes_moved"] > 0
+        assert figures["leaked_bytes"] <= SLACK["leaked_bytes"].amount
         assert worker.ask(do="time", name="merge_states/reference", calls=3)["seconds"] > 0
         assert "KeyError" in worker.ask(do="time", name="no/such", calls=3)["error"]
         worker._process.kill()
