@@ -19,7 +19,6 @@ _FINE = {  # of a GenerationConfig; the last is what to use instead
     "num_beams": (None, 1),
     "prefill_chunk_size": (None,),
     "cache_implementation": (None,),
-    "prompt_lookup_num_tokens": (None,),
     "guidance_scale": (None, 1),
     "output_attentions": (None, False),
 }
@@ -64,8 +63,10 @@ def _refuse_model(model: Any) -> None:
 
 
 def _refuse_unsupported(generation_config: Any, generation_mode: Any) -> None:
-    for name, fine in _FINE.items():
-        found = getattr(generation_config, name, None)
-        expect(found in fine, name, f"{fine[-1]} with attention {NAME!r}", found)
     assisted = generation_mode == GenerationMode.ASSISTED_GENERATION or generation_config.is_assistant
-    expect(not assisted, "assistant_model", f"None, as attention {NAME!r} takes no guess back", "one")
+    looked_up = generation_config.prompt_lookup_num_tokens
+    name, found = ("prompt_lookup_num_tokens", looked_up) if looked_up else ("assistant_model", "one")
+    expect(not assisted, name, f"None with attention {NAME!r}, which takes no guess back", found)
+    for name, fine in _FINE.items():
+        found = getattr(generation_config, name)
+        expect(found in fine, name, f"{fine[-1]} with attention {NAME!r}", found)

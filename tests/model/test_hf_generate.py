@@ -144,7 +144,7 @@ def test_thousands_of_tokens_are_generated(parameters):
     ],
 )
 def test_what_generate_cannot_do_is_refused_before_it_starts(name: str, value: object):
-    with pytest.raises(ArgumentError, match=f"{name}: expected .* with attention 'truffle', got {value}"):
+    with pytest.raises(ArgumentError, match=f"{name}: expected .* with attention 'truffle'.*, got {value}"):
         generated(without_layers(tiny()), prompts(1, 40), 4, **{name: value})
 
 
@@ -157,7 +157,7 @@ def without_layers(model: PreTrainedModel) -> PreTrainedModel:
 @pytest.mark.parametrize(("first", "second"), [("truffle", "sdpa"), ("sdpa", "truffle")])
 def test_assisted_generation_is_refused_before_it_starts(first: str, second: str):
     model, assistant = without_layers(tiny(attention=first)), without_layers(tiny(attention=second))
-    with pytest.raises(ArgumentError, match="assistant_model: expected None, as attention 'truffle' takes no guess ba"):
+    with pytest.raises(ArgumentError, match="assistant_model: expected None with attention 'truffle', which"):
         model.generate(prompts(1, 40), assistant_model=assistant, max_new_tokens=8, pad_token_id=0)
 
 
