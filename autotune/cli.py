@@ -64,6 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
     export = subparsers.add_parser("export", help="write a tuned file down as another program takes it")
     export.add_argument("file", type=Path, help="tuned.json")
     export.add_argument("--to", required=True, choices=stack.names(), help="that program")
+    export.add_argument(
+        "--point", type=int, default=0, metavar="N", help="of the file's front; 0 is its config (%(default)s)"
+    )
     calibrate = subparsers.add_parser("calibrate", help="measure this host's memory, kernels and card, for estimates")
     calibrate.add_argument("file", type=Path, nargs="?", help="where to write it (default: the user's cache folder)")
     calibrate.add_argument(

@@ -80,7 +80,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Print a tuned file as another program takes it; what its user must know goes to stderr."""
-    found = exports.export(tuned.load(arguments.file), arguments.to)
+    found = exports.export(tuned.load(arguments.file), arguments.to, arguments.point)
     print(found.text, end="")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)

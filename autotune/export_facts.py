@@ -90,9 +90,10 @@ def summary(tuned: TunedConfig) -> str:
     """What the config was tuned for, in a line."""
     card, config = tuned.hardware.profile or "no GPU", tuned.config
     size = f"{tuned.workload.context} tokens, batch {config.execution.batch_size}"
-    return f"tuned for {tuned.model.id} at {size}, on {card} ({tuned.hardware.kind}): {_named(config)}"
+    return f"tuned for {tuned.model.id} at {size}, on {card} ({tuned.hardware.kind}): {summary_of(config)}"
 
 
-def _named(config: DecodeConfig) -> str:
+def summary_of(config: DecodeConfig) -> str:
+    """The method, and of tables what MagicPIG's users know them by."""
     p = config.parameters
     return f"lsh K={p.K} L={p.L} min_hits={p.min_hits}" if isinstance(p, LshParameters) else config.method

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from truffle.kernels.checks import expect
+from truffle.kernels.checks import ArgumentError, expect
 from truffle.model.schema import Frozen, one_line
 
 FOLDER = Path(__file__).parent / "stacks"
@@ -53,14 +53,15 @@ class Stack(Frozen):
         """How this stack, called `name`, takes the config behind the facts.
 
         Raises:
-            ValueError: the method or one of its settings is nothing that it has.
+            ValueError: the method or some of its settings are nothing that it has; all of them are named.
         """
         method = facts["method"]
         way = self.ways.get(method) or self.ways.get(ANY)
         expect(way is not None, f"{name}: method", f"one of {', '.join(self.ways)}", method)
         assert way is not None
-        for condition in way.takes:
-            _require(name, condition, facts)
+        refused = [reason for condition in way.takes if (reason := _refusal(condition, facts))]
+        if refused:
+            raise ArgumentError(f"{name}: {'; '.join(refused)}")
         return way
 
 
@@ -90,7 +91,7 @@ def value_of(facts: dict[str, Any], path: str) -> Any:
     return found
 
 
-def _require(name: str, condition: Condition, facts: dict[str, Any]) -> None:
+def _refusal(condition: Condition, facts: dict[str, Any]) -> str | None:
     found = value_of(facts, condition.fact)
     wanted = ""
     if condition.among is not None and found not in condition.among:
@@ -101,6 +102,5 @@ def _require(name: str, condition: Condition, facts: dict[str, Any]) -> None:
         wanted = f"at most {condition.most}"
     if condition.equals and found != value_of(facts, condition.equals):
         wanted = str(value_of(facts, condition.equals))
-    if wanted:
-        because = f" ({condition.because})" if condition.because else ""
-        expect(False, f"{name}: {condition.fact}", wanted + because, found)
+    because = f" ({condition.because})" if condition.because else ""
+    return f"{condition.fact}: expected {wanted}{because}, got {found}" if wanted else None

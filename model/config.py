@@ -84,7 +84,7 @@ class DecodeConfig(Frozen):
     method: str = "dense"
     parameters: MethodParameters = DenseParameters()
     execution: Execution = Execution()
-    implementations: dict[Name, Name] = Field(default_factory=dict)
+    implementations: dict[Name, Name] = Field(default_factory=dict, max_length=64)
 
     @model_validator(mode="before")
     @classmethod

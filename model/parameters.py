@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
-from truffle.model.schema import Frozen
+from truffle.model.schema import Frozen, Layers
 
 
 class Probing(Frozen):
@@ -55,7 +55,7 @@ class StreamingParameters(Frozen):
     method: ClassVar[str] = "streaming"
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
+    dense_layers: Layers = (0, 16)
 
 
 Family = Literal["simhash", "simple_lsh", "cross_polytope"]
@@ -83,7 +83,7 @@ class LshParameters(Frozen):
     centred: bool = True
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
+    dense_layers: Layers = (0, 16)
     seal_tokens: int = Field(default=1024, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0)
 

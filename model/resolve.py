@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,10 +59,13 @@ def resolve(
         NoTunedConfig: context or batch are farther away than every file allows, or a folder has no readable file.
         TunedFileError: the one file given cannot be read.
     """
-    expect(context >= 1, "context", "at least 1 token", context)
-    expect(batch >= 1, "batch", "at least 1 request", batch)
+    _require_count("context", "tokens", context)
+    _require_count("batch", "requests", batch)
+    expect(isinstance(model, ModelShape), "model", "a ModelShape", repr(model))
+    known = isinstance(hardware, HardwareProfile)
+    expect(known, "hardware", "a HardwareProfile, such as detect() gives", repr(hardware))
     place = Path(folder_or_file)
-    read, unread = _read_folder(place) if place.is_dir() else ({place: load(place)}, ())
+    read, unread = _read_folder(place) if os.path.isdir(place) else ({place: load(place)}, ())
     far = {path: _too_far(tuned, context, batch) for path, tuned in read.items()}
     near = [
         _Candidate(path, tuned, stale(tuned, model, hardware), _distance(tuned, context, batch))
@@ -74,6 +78,11 @@ def resolve(
         raise NoTunedConfig(f"{place}: no tuned config for {context} tokens, batch {batch}: {why}")
     config, reason, warnings = _resolution(min(near, key=lambda found: found.rank), hardware, context, batch)
     return Resolution(config, reason, warnings + unread)
+
+
+def _require_count(name: str, of: str, value: object) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    expect(whole, name, f"a whole number of {of}, at least 1", repr(value))
 
 
 def _read_folder(folder: Path) -> tuple[dict[Path, TunedConfig], tuple[str, ...]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from truffle.model.schema import Frozen
+from truffle.model.schema import Frozen, Layers
 from truffle.model.selecting_parameters import Budget, keys_of
 
 
@@ -46,7 +46,7 @@ class ScanParameters(Frozen):
     centred: bool = True
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
+    dense_layers: Layers = (0, 16)
     seal_tokens: int = Field(default=128, ge=1, le=65_536)
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+Layers = Annotated[tuple[NonNegativeInt, ...], Field(max_length=1024)]  # by number; a model has fewer
 
 
 class Frozen(BaseModel):

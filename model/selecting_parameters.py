@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from truffle.model.parameters import LshParameters
-from truffle.model.schema import Frozen
+from truffle.model.schema import Frozen, Layers
 
 LEAST_BASE = 2  # keys that a spread can be estimated from
 SEAL_TOKENS = 64  # that a heavy set's tables take together
@@ -41,7 +41,7 @@ class SelectingParameters(Frozen):
     method: ClassVar[str]
     sink: int = Field(default=4, ge=0)
     window: int = Field(default=64, ge=1)
-    dense_layers: tuple[NonNegativeInt, ...] = (0, 16)
+    dense_layers: Layers = (0, 16)
 
 
 class OracleTopKParameters(SelectingParameters):

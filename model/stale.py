@@ -13,6 +13,7 @@ from truffle.model.tuned_schema import TunedConfig
 NO_GPU = "no GPU"
 # What the kernels' work depends on, and what every stack knows of a model.
 SIZES = ("layers", "hidden", "intermediate", "heads", "kv_heads", "head_dim", "vocabulary")
+ALWAYS = ("model.shape", "hardware.profile")  # whatever a file says
 
 
 def stale(tuned: TunedConfig, model: ModelShape, hardware: HardwareProfile) -> tuple[str, ...]:
@@ -20,7 +21,8 @@ def stale(tuned: TunedConfig, model: ModelShape, hardware: HardwareProfile) -> t
     found = [*_library(tuned), *_cpu(tuned, hardware)]
     checks = {"model.shape": _model(tuned, model), "hardware.profile": _card(tuned, hardware)}
     checks["hardware.vram_limit_bytes"] = _limit(tuned, hardware)
-    return tuple([message for name in tuned.match.equal for message in checks[name]] + found)
+    names = dict.fromkeys((*ALWAYS, *tuned.match.equal))
+    return tuple([message for name in names for message in checks[name]] + found)
 
 
 def _model(tuned: TunedConfig, model: ModelShape) -> Iterator[str]:

@@ -18,8 +18,9 @@ SCHEMA_VERSION = 1
 SCHEMA_FILE = Path(__file__).with_name("tuned.schema.json")
 Kind = Literal["measured", "estimated", "replayed"]
 Count = Annotated[int, Field(ge=1, le=2**53)]
-# One line that a terminal can show: files come from elsewhere.
-Text = Annotated[str, StringConstraints(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+# One line that a terminal can show, as it is written: files come from elsewhere.
+UNSHOWN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+Text = Annotated[str, StringConstraints(max_length=1000, pattern=rf"^[^{UNSHOWN}]*$")]
 
 
 class Figure(Frozen):
@@ -99,7 +100,10 @@ Equal = Literal["model.shape", "hardware.profile", "hardware.vram_limit_bytes"]
 
 
 class Match(Frozen):
-    """Where the config applies: what must be equal, and how far the rest may be, as the larger over the smaller."""
+    """Where the config applies: what must be equal, and how far the rest may be, as the larger over the smaller.
+
+    Another model or card is told of whatever a file says here.
+    """
 
     equal: tuple[Equal, ...] = ("model.shape", "hardware.profile")
     context_ratio: float = Field(default=2.0, ge=1.0)

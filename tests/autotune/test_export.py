@@ -67,6 +67,40 @@ def test_magicpig_says_its_min_hits_and_takes_no_other():
             export(with_lsh(min_hits=hits), "magicpig")
 
 
+def front_of(*changes: dict[str, Any]) -> tuned.TunedConfig:
+    """The tuned file with a config that MagicPIG lacks, and points as the file's own is but for these."""
+    accuracy, throughput = TUNED.evidence.accuracy, TUNED.evidence.throughput
+    front = [
+        tuned.FrontPoint(config=with_lsh(**change).config, accuracy=accuracy, throughput=throughput)
+        for change in changes
+    ]
+    config = with_lsh(window=88, dense_layers=(0,)).config
+    return TUNED.model_copy(update={"config": config, "front": tuple(front)})
+
+
+def test_all_that_a_stack_lacks_is_named_and_what_else_it_would_take():
+    with pytest.raises(ValueError, match=r"^magicpig: ") as caught:
+        export(front_of({"window": 32}, {"K": 9, "L": 120}, {"K": 8, "L": 75}), "magicpig")
+    said = str(caught.value)
+    assert "parameters.window: expected 64 (bench.py leaves it as it is), got 88; derived.dense_layers: " in said
+    assert said.endswith(
+        "of the file's front it takes --point 2 (lsh K=9 L=120 min_hits=2) and --point 3 (lsh K=8 L=75 min_hits=2)"
+    )
+    with pytest.raises(ValueError, match=r"got \[0\]$"):
+        export(front_of({"window": 32}), "magicpig")
+
+
+def test_a_point_of_the_front_is_exported_as_if_it_were_the_config():
+    text = export(front_of({"window": 32}, {}), "magicpig", 2).text
+    assert text == GOLDEN["magicpig"].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("point", [-1, 2])
+def test_a_point_that_the_file_has_not_is_refused(point):
+    with pytest.raises(ValueError, match=f"point: expected 0 to 1, got {point}"):
+        export(front_of({}), "magicpig", point)
+
+
 CROSS = {"family": "cross_polytope", "coordinates": 16}
 BALL, DIRECTED = {"kind": "ball", "amount": 1}, {"kind": "directed", "amount": 8}
 SCAN = with_config(method="scan", parameters={"budget": 0.01})

@@ -69,6 +69,32 @@ def test_a_file_says_how_far_it_reaches(tmp_path):
     assert resolve(tmp_path, MODEL, machine(), 30_000, 2).reason.startswith("nearest")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"context": "98304"}, "context: expected a whole number of tokens, at least 1, got '98304'"),
+        ({"context": 98_304.5}, "context: expected a whole number of tokens"),
+        ({"batch": True}, "batch: expected a whole number of requests, at least 1, got True"),
+        ({"batch": 0}, "batch: expected a whole number of requests, at least 1, got 0"),
+        ({"model": "llama-3.1-8b"}, "model: expected a ModelShape, got 'llama-3.1-8b'"),
+        ({"hardware": None}, "hardware: expected a HardwareProfile, such as detect"),
+        ({"folder_or_file": "x" * 5000}, "File name too long"),
+    ],
+)
+def test_wrong_arguments_are_named(tmp_path, changes, message):
+    asked = {"folder_or_file": put(tmp_path), "model": MODEL, "hardware": machine(), "context": 98_304, "batch": 2}
+    with pytest.raises(ValueError, match=message):
+        resolve(**asked | changes)
+
+
+def test_a_file_cannot_keep_another_card_or_model_from_being_told(tmp_path):
+    file = put(tmp_path, match=tuned.Match(equal=()))
+    assert resolve(file, MODEL, machine(), 98_304, 2).reason.startswith("exact")
+    found = resolve(file, MODEL, machine("NVIDIA H200"), 98_304, 2)
+    assert found.reason.startswith("compatible")
+    assert found.warnings[0].startswith("other card: ")
+
+
 def test_another_card_is_warned_of_by_both_names(tmp_path):
     found = resolve(put(tmp_path), MODEL, machine("NVIDIA H200"), 98_304, 2)
     assert found.config == made().config
@@ -151,9 +177,9 @@ def test_nothing_to_take(tmp_path):
         resolve(tmp_path, MODEL, machine(), 98_304, 2)
     with pytest.raises(TunedFileError, match="nowhere"):
         resolve(tmp_path / "nowhere", MODEL, machine(), 98_304, 2)
-    with pytest.raises(ValueError, match="context: expected at least 1 token, got 0"):
+    with pytest.raises(ValueError, match="context: expected a whole number of tokens, at least 1, got 0"):
         resolve(put(tmp_path), MODEL, machine(), 0, 2)
-    with pytest.raises(ValueError, match="batch: expected at least 1 request, got -1"):
+    with pytest.raises(ValueError, match="batch: expected a whole number of requests, at least 1, got -1"):
         resolve(put(tmp_path), MODEL, machine(), 98_304, -1)
 
 
