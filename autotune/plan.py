@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
+
 from rich.console import Console
 
 from truffle.autotune import baselines
@@ -11,7 +14,24 @@ from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.method_space import RANGES
 from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.record import describe
+from truffle.autotune.setup import Setup
+from truffle.autotune.storage import require_same, require_same_kept
+from truffle.autotune.worker import known_study
 from truffle.model.config import DecodeConfig
+
+
+def dry_run(arguments: argparse.Namespace, setup: Setup, ways: list[Baseline], out: Path) -> int:
+    """Print the plan; of a study to go on with only after it was found to be of the same.
+
+    Raises:
+        StudyError: it is of something else, or not there.
+    """
+    if arguments.resume and arguments.storage:
+        require_same(known_study(arguments.storage, arguments.study or out.name), setup.fingerprint)
+    elif arguments.resume:
+        require_same_kept(out, setup.fingerprint)
+    print_plan(setup.space, ways)
+    return 0
 
 
 def print_plan(space: MixedSpace, ways: list[Baseline]) -> None:

@@ -145,10 +145,10 @@ def _kept_calibration(path: Path | None, here: hardware.Cpu) -> tuple[HostCalibr
 
 def _mark_of(found: GpuProfile | HostCalibration | None) -> str:
     """Another one for other figures, whatever is said of where they come from."""
-    if isinstance(found, HostCalibration):
-        figures = found.model_dump(include={"cpu", "rates", "kernels", "device"})
+    if isinstance(found, GpuProfile):
+        figures = {name: figure.value for name, figure in found if isinstance(figure, Figure)}
     else:
-        figures = {name: figure.value for name, figure in found or () if isinstance(figure, Figure)}
+        figures = found and found.model_dump(include={"cpu", "rates", "kernels", "device"})
     return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -24,7 +24,7 @@ from truffle.autotune.facts import facts
 from truffle.autotune.lock import held
 from truffle.autotune.measuring import Bench
 from truffle.autotune.options import require_free, require_options, without_password
-from truffle.autotune.plan import print_plan
+from truffle.autotune.plan import dry_run
 from truffle.autotune.progress import StudyProgress
 from truffle.autotune.record import TrialRecord
 from truffle.autotune.replayed import bench_of, exact_ways_of, replayed_setup
@@ -32,8 +32,8 @@ from truffle.autotune.samples import SAMPLES, Keeping
 from truffle.autotune.search import INTERRUPTED, Search
 from truffle.autotune.setup import Setup, set_up
 from truffle.autotune.stopping import Stopping
-from truffle.autotune.storage import open_study, require_same, require_same_kept, stored_records
-from truffle.autotune.worker import announce, known_study, open_shared
+from truffle.autotune.storage import open_study, stored_records
+from truffle.autotune.worker import announce, open_shared
 from truffle.model.tuned import Study as Summary
 
 CONFIRMING, SWEEPING = 0.25, 0.1  # of the search's time
@@ -57,7 +57,7 @@ def tune(arguments: argparse.Namespace) -> int:
     if not arguments.accuracy_only:
         _require_one(exact_ways, setup)
     if arguments.dry_run:
-        return _dry_run(arguments, setup, exact_ways, out)
+        return dry_run(arguments, setup, exact_ways, out)
     if arguments.accuracy_only:
         return _accuracy_only(arguments, setup, out)
     with _at_work(arguments, setup, out) as (study, bench):
@@ -66,15 +66,6 @@ def tune(arguments: argparse.Namespace) -> int:
             _require_one(exact_ways, setup)
         run = Run(arguments, setup, exact_ways, started)
         return run.finish(out, *run.search(study, bench))
-
-
-def _dry_run(arguments: argparse.Namespace, setup: Setup, exact_ways: list[Baseline], out: Path) -> int:
-    if arguments.resume and arguments.storage:
-        require_same(known_study(arguments.storage, arguments.study or out.name), setup.fingerprint)
-    elif arguments.resume:
-        require_same_kept(out, setup.fingerprint)
-    print_plan(setup.space, exact_ways)
-    return 0
 
 
 def _accuracy_only(arguments: argparse.Namespace, setup: Setup, out: Path) -> int:
