@@ -1,5 +1,6 @@
 """Scores by task and method, from records of bench accuracy --tasks or --planted."""
 
+import textwrap
 from dataclasses import dataclass
 
 from .measured import Measured
@@ -8,6 +9,7 @@ from .numbers import figure, percent
 from .record import Number, Study, Text, checked
 
 ALL = "all"
+LETTERS = 34  # in a line of a method's name in the picture
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,19 @@ def _worst_last(line: Line) -> tuple:
 
 def task_map(table: TaskTable) -> dict:
     """The table as a heat map, for a picture; the page has the table itself, tinted."""
-    rows = list(range(len(table.lines)))
+    names, rows = [_named(line) for line in table.lines], list(range(len(table.lines)))
+    most = 1 + max(name.count("\n") for name in names)
     return {
         "data": [{"type": "heatmap", "z": [list(line.scores) for line in table.lines], "zmin": 0, "zmax": 100,
                   "colorscale": [[0, "--ground"], [1, "--map-mid"]]}],
         "layout": {"title": {"text": f"Score by task, percent: {table.title}"},
-                   "xaxis": {"tickvals": list(range(len(table.tasks))), "ticktext": list(table.tasks)},
-                   "yaxis": {"autorange": "reversed", "tickvals": rows, "ticktext": [_named(x) for x in table.lines]}},
-        "height": 110 + 30 * len(rows),
+                   "xaxis": {"tickvals": list(range(len(table.tasks))),
+                             "ticktext": [task.removeprefix("niah_") for task in table.tasks]},
+                   "yaxis": {"autorange": "reversed", "tickvals": rows, "ticktext": names}},
+        "height": 120 + max(30, 18 * most) * len(rows),
     }  # fmt: skip
 
 
 def _named(line: Line) -> str:
-    return line.label + ("" if line.density is None else f", {percent(line.density)}")
+    words = line.label + ("" if line.density is None else f", {percent(line.density)}")
+    return "\n".join(textwrap.wrap(words, LETTERS))
