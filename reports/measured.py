@@ -26,6 +26,11 @@ class Measured:
     rows: tuple[dict, ...] = ()
     sources: tuple[Source, ...] = ()
 
+    def machine(self, files: Iterable[str]) -> str:
+        """The machines that these files are from, "" where none is told."""
+        asked = set(files)
+        return "; ".join(dict.fromkeys(s.machine for s in self.sources if s.name in asked and s.machine))
+
     def of(self, kind: type[Kind], *ops: str) -> list[Kind]:
         """The rows of these operations as `kind`, a dataclass whose fields are the record's own.
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .apart import told_apart
 from .measured import Measured
 from .method_label import method_label
 from .numbers import figure, interval
@@ -52,10 +53,14 @@ def rivals(measured: Measured) -> list[dict]:
     groups: dict[tuple, list[Rival]] = {}
     for rival in measured.of(Rival, "rivals"):
         groups.setdefault((rival.file, rival.workload, rival.vram_limit, rival.batch), []).append(rival)
-    return [_figure(own) for own in groups.values() if any(rival.median_us for rival in own)]
+    timed = [own for own in groups.values() if any(rival.median_us for rival in own)]
+    files = [own[0].file for own in timed]
+    titles = told_apart([f"Batch {figure(own[0].batch)}" for own in timed], files)
+    machines = [measured.machine([file]) for file in files]
+    return [_figure(*one) for one in zip(timed, titles, machines, strict=True)]
 
 
-def _figure(rivals: list[Rival]) -> dict:
+def _figure(rivals: list[Rival], title: str, machine: str) -> dict:
     timed = sorted((r for r in rivals if r.median_us), key=lambda r: r.median_us)
     places, milliseconds = list(range(len(timed))), [r.median_us / 1e3 for r in timed]
     bars = {
@@ -65,7 +70,7 @@ def _figure(rivals: list[Rival]) -> dict:
         "marker": {"color": [r.colour for r in timed], "line": {"width": 0}},
     }  # fmt: skip
     layout = {
-        "title": {"text": f"Batch {figure(timed[0].batch)}", "x": 0, "xref": "paper", "font": {"size": 14}},
+        "title": {"text": plain(title), "x": 0, "xref": "paper", "font": {"size": 14}},
         "xaxis": {"title": {"text": "ms a step, measured"}, "range": [0, 1.15 * max(milliseconds)]},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
                   "ticktext": [plain(r.name, 34) for r in timed]},
@@ -74,15 +79,16 @@ def _figure(rivals: list[Rival]) -> dict:
     shown = {OURS: "sampled, this project’s kernels", THEIRS: "sampled, others’ kernels", EXACT: "exact"}
     legend = [(words, colour) for colour, words in shown.items() if any(r.colour == colour for r in timed)]
     height = 110 + 34 * len(timed)
-    return {"data": [bars], "layout": layout, "height": height, "legend": legend, "note": _note(rivals, timed)}
+    return {"data": [bars], "layout": layout, "height": height, "legend": legend, "note": _note(rivals, timed, machine)}
 
 
-def _note(rivals: list[Rival], timed: list[Rival]) -> str:
+def _note(rivals: list[Rival], timed: list[Rival], machine: str) -> str:
     first = next((r for r in timed if not r.exact), timed[0])
     held = f", card held to {first.vram_limit}" if first.vram_limit else ""
-    sampled = "" if first.exact else f", {method_label(first.method or '', first.parameters)}"
+    sampled = "" if first.exact else f", {method_label(first.method or '', first.parameters, layers=False)}"
+    around = f" {machine}." if machine else ""
     lost = "".join(f" {r.name} did not run: {r.reason}." for r in rivals if not r.median_us)
-    return f"{first.workload or 'workload not recorded'}{held}{sampled}.{lost}"
+    return f"{first.workload or 'workload not recorded'}{held}{sampled}.{around}{lost}"
 
 
 def _hover(rival: Rival) -> str:
