@@ -9,7 +9,7 @@ from .figures import group
 from .static import BAND, FAINT, INK, SOFT
 
 CSS = Path(__file__).parent / "templates" / "report.css"
-MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|"}
+MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|", "cross": "P"}
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch
@@ -95,10 +95,10 @@ def _furnish(frame, layout: dict, note: str, letters: int) -> None:
 def _bars(frame, trace: dict, left: dict[int, float]) -> None:
     widths, colours = [x or 0.0 for x in trace["x"]], trace["marker"]["color"]
     shades = [colour(_at(colours, i)) for i in range(len(widths))]
-    bars = frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=shades)
+    frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=shades)
     left |= {y: left.get(y, 0.0) + width for y, width in zip(trace["y"], widths, strict=True)}
-    if "text" in trace:
-        frame.bar_label(bars, trace["text"], padding=3, fontsize=9, color=INK)
+    for y, width, low, high in zip(trace["y"], widths, *_spread(trace.get("error_x")), strict=False):
+        frame.hlines(y, width - low, width + high, color=colour(trace["error_x"]["color"]), lw=0.9, zorder=3)
 
 
 def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:
@@ -113,6 +113,11 @@ def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:
             lines(at, along - low, along + high, color=colour(trace[key]["color"]), lw=0.9)
     if marker and places:
         _marks(frame, trace, marker)
+    across = {"middle right": "left"}.get(trace.get("textposition"), "center")
+    for x, y, words in zip(trace["x"], trace["y"], trace.get("text", []), strict=False):
+        font = {"fontsize": trace["textfont"]["size"] * 0.75, "color": colour(trace["textfont"]["color"])}
+        frame.annotate(plain(words), (x, y), (4 if across == "left" else 0, 0), textcoords="offset points",
+                       ha=across, va="center", parse_math=False, zorder=4, **font)  # fmt: skip
 
 
 def _spread(bars: dict | None) -> tuple[list, list]:

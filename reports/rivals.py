@@ -63,15 +63,23 @@ def rivals(measured: Measured) -> list[dict]:
 def _figure(rivals: list[Rival], title: str, machine: str) -> dict:
     timed = sorted((r for r in rivals if r.median_us), key=lambda r: r.median_us)
     places, milliseconds = list(range(len(timed))), [r.median_us / 1e3 for r in timed]
+    ends = [_ends(r) for r in timed]
     bars = {
         "type": "bar", "orientation": "h", "y": places, "x": milliseconds, "hoverinfo": "text",
-        "textposition": "outside",
-        "text": [figure(value) for value in milliseconds], "hovertext": [_hover(r) for r in timed], "cliponaxis": False,
+        "textposition": "none", "hovertext": [_hover(r) for r in timed],
         "marker": {"color": [r.colour for r in timed], "line": {"width": 0}},
+        "error_x": {"type": "data", "symmetric": False, "color": "--ink", "thickness": 1, "width": 0,
+                    "arrayminus": [max(0.0, ms - low) for ms, (low, _) in zip(milliseconds, ends, strict=True)],
+                    "array": [max(0.0, high - ms) for ms, (_, high) in zip(milliseconds, ends, strict=True)]},
+    }  # fmt: skip
+    words = {
+        "type": "scatter", "mode": "text", "hoverinfo": "skip", "y": places, "x": [high for _, high in ends],
+        "text": [f" {figure(value)}" for value in milliseconds], "textposition": "middle right", "cliponaxis": False,
+        "textfont": {"color": "--ink", "size": 12},
     }  # fmt: skip
     layout = {
         "title": {"text": plain(title), "x": 0, "xref": "paper", "font": {"size": 14}},
-        "xaxis": {"title": {"text": "ms a step, measured"}, "range": [0, 1.15 * max(milliseconds)]},
+        "xaxis": {"title": {"text": "ms a step, measured"}, "range": [0, 1.15 * max(high for _, high in ends)]},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
                   "ticktext": [plain(r.name, 34) for r in timed]},
         "bargap": 0.45, "margin": {"t": 36},
@@ -79,7 +87,19 @@ def _figure(rivals: list[Rival], title: str, machine: str) -> dict:
     shown = {OURS: "sampled, this project’s kernels", THEIRS: "sampled, others’ kernels", EXACT: "exact"}
     legend = [(words, colour) for colour, words in shown.items() if any(r.colour == colour for r in timed)]
     height = 110 + 34 * len(timed)
-    return {"data": [bars], "layout": layout, "height": height, "legend": legend, "note": _note(rivals, timed, machine)}
+    return {
+        "data": [bars, words],
+        "layout": layout,
+        "height": height,
+        "legend": legend,
+        "note": _note(rivals, timed, machine),
+    }
+
+
+def _ends(rival: Rival) -> tuple[float, float]:
+    """The interval in milliseconds, the median itself where it has none."""
+    low, high = rival.median_us_low, rival.median_us_high
+    return (rival.median_us if low is None else low) / 1e3, (rival.median_us if high is None else high) / 1e3
 
 
 def _note(rivals: list[Rival], timed: list[Rival], machine: str) -> str:
