@@ -79,14 +79,15 @@ def _note(left_out: int, machine: str) -> str:
 
 def _words(steps: list[Step]) -> list[str]:
     """Method and how it ran, with the file where another's is called the same, as lines."""
-    small = [_how(step) for step in steps]
+    contexts = {step.context for step in steps}
+    small = [(f"{figure(step.context)} tokens, " if len(contexts) > 1 else "") + _how(step) for step in steps]
     names = [method_label(step.method, step.parameters) for step in steps]
     apart = told_apart([f"{name}\n{how}" for name, how in zip(names, small, strict=True)], [s.file for s in steps])
     return [_lines(*words.split("\n")) for words in apart]
 
 
 def _how(step: Step) -> str:
-    words = [f"{figure(step.context)} tokens", f"{step.threads} threads"]
+    words = [f"{step.threads} threads"]
     words += ["spinning"] if step.wait_policy == "spin" else []
     words += [f"batch {step.batch}"] + (["int8"] if step.store_format == "int8" else [])
     return ", ".join(words + (["retrieve_attend"] if "retrieve_attend" in (step.implementations or "") else []))

@@ -46,7 +46,8 @@ def _map(key: str, points: list[Trial]) -> dict | None:
         "type": "scatter", "mode": "markers+text", "hoverinfo": "text",
         "x": [math.log10(t.L) for t in known], "y": _heights(known),
         "text": ["" if t.min_hits in (None, USUAL_HITS) else figure(t.min_hits) for t in known],
-        "textposition": "middle center", "textfont": {"color": "--ink", "size": 10},
+        "textposition": "middle center",
+        "textfont": {"color": ["--map-low" if 2 * v > low + high else "--map-high" for v in shades], "size": 10},
         "hovertext": [f"{title}: {words(v)}<br>{hover(t)}" for t, v in zip(known, values, strict=True)],
         "marker": {
             "size": 19, "color": shades, "cmin": low, "cmax": high, "line": {"width": 1, "color": "--ground"},

@@ -94,11 +94,12 @@ def _tried(study: Study) -> list[Panel]:
 
 
 def _by_density(rows: list[Scored]) -> dict[float, list[Scored]]:
-    """Rows by the density that was asked for nearest to what they attend, where that is near, the least KL first.
+    """Rows by the density nearest to what they attend, where that is near, the least KL first.
 
-    Of several of a name and file, the nearest.
+    Densities are those that several methods were asked for. Of several rows of a name and file, the nearest stands.
     """
-    asked = sorted({row.asked_density for row in rows if row.asked_density}) or [_commonest(rows)]
+    asked = {density: {row.method for row in rows if row.asked_density == density} for density in _asked(rows)}
+    asked = [density for density, found in asked.items() if len(found) > 1] or list(asked) or [_commonest(rows)]
     near: dict[float, dict[tuple, Scored]] = {density: {} for density in asked}
     for row in rows:
         density = min(asked, key=lambda density: _gap(row, density))
@@ -106,6 +107,10 @@ def _by_density(rows: list[Scored]) -> dict[float, list[Scored]]:
         if _gap(row, density) < NEAR:
             near[density][row.label, row.file] = min(other, row, key=lambda one: _gap(one, density))
     return {density: sorted(found.values(), key=lambda row: row.kl) for density, found in near.items()}
+
+
+def _asked(rows: list[Scored]) -> list[float]:
+    return sorted({row.asked_density for row in rows if row.asked_density})
 
 
 def _commonest(rows: list[Scored]) -> float:

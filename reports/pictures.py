@@ -113,11 +113,15 @@ def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:
             lines(at, along - low, along + high, color=colour(trace[key]["color"]), lw=0.9)
     if marker and places:
         _marks(frame, trace, marker)
-    across = {"middle right": "left"}.get(trace.get("textposition"), "center")
-    for x, y, words in zip(trace["x"], trace["y"], trace.get("text", []), strict=False):
-        font = {"fontsize": trace["textfont"]["size"] * 0.75, "color": colour(trace["textfont"]["color"])}
-        frame.annotate(plain(words), (x, y), (4 if across == "left" else 0, 0), textcoords="offset points",
-                       ha=across, va="center", parse_math=False, zorder=4, **font)  # fmt: skip
+    if "text" in trace["mode"]:
+        _say(frame, trace, trace["textfont"])
+
+
+def _say(frame, trace: dict, font: dict) -> None:
+    across = "left" if trace["textposition"] == "middle right" else "center"
+    for i, words in enumerate(trace["text"]):
+        frame.text(trace["x"][i], trace["y"][i], plain(words), ha=across, va="center", fontsize=0.75 * font["size"],
+                   color=colour(_at(font["color"], i)), parse_math=False, zorder=4)  # fmt: skip
 
 
 def _spread(bars: dict | None) -> tuple[list, list]:

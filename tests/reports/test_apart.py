@@ -107,12 +107,13 @@ def test_methods_stand_at_the_density_that_they_attend(further, file_of):
         row for row in further["records"] if row.get("method") == "quest" and row["op"] == "accuracy_text_summary"
     )
     asked = {"lsh": (0.01, 0.0177), "quest": (0.01, 0.008), "scan": (0.02, 0.018), "vattention": (0.01, 0.0099)}
+    asked |= {"uniform": (0.02, 0.02), "priority": (0.013, 0.013)}
     further["records"] = [
         one | {"method": name, "parameters": None, "asked_density": a, "density": d} for name, (a, d) in asked.items()
     ]
     found = panels(NOTHING, measured.load([file_of(further)]))
     by_density = {panel.density: {row.method for row in panel.scored} for panel in found}
-    assert by_density == {0.01: {"quest", "vattention"}, 0.02: {"lsh", "scan"}}
+    assert by_density == {0.01: {"quest", "vattention", "priority"}, 0.02: {"lsh", "scan", "uniform"}}
 
 
 def test_a_panel_says_its_context(record, further, file_of):

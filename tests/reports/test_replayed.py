@@ -57,10 +57,17 @@ def test_how_a_trial_runs_is_said_where_the_default_runs_otherwise(record):
     trial |= {"threads": 8, "isa": "avx512", "wait_policy": "spin", "attend_with": "retrieve_attend", "window": 128}
     study = parse(record)
     assert runs_as(study, study.trials[2]) == ""
-    words = "8 threads, avx512, spin, window 128, retrieve_attend"
+    words = "threads 8, avx512, spin, window 128, retrieve_attend"
     assert runs_as(study, study.trials[17]) == words
     assert f'<td class="runs">{words}</td>' in html(study)
     assert f"| {words} |" in markdown(study).replace("\\", "")
+
+
+def test_how_a_method_without_own_fields_runs_is_read_from_its_config(record):
+    record["trials"][17] |= {"store_format": None, "config": '{"execution": {"store_format": "int8", "threads": 3}}'}
+    study = parse(record)
+    assert "int8" in runs_as(study, study.trials[17])
+    assert "threads" not in runs_as(study, study.trials[17])
 
 
 def test_tokens_a_second_of_exact_ways_come_second(record):
