@@ -26,9 +26,14 @@ class Answer:
 
 
 def best_feasible(records: list[TrialRecord]) -> TrialRecord | None:
-    """The fastest sampled point that fits and keeps the error limit."""
-    feasible = [record for record in records if record.feasible and record.tokens_per_s is not None]
-    return max(feasible, key=lambda record: record.tokens_per_s or 0.0, default=None)
+    """The fastest sampled point that fits, keeps the error limit and did not fall behind when turns were taken.
+
+    Points that took turns with the default go by their gain over it, whatever the machine did meanwhile.
+    """
+    running = [r for r in records if r.feasible and r.tokens_per_s is not None and r.behind is None]
+    default = default_of(records)
+    base = (default.tokens_per_s if default else None) or 1.0
+    return max(running, key=lambda r: (r.tokens_per_s or 0.0) / base if r.gain is None else r.gain, default=None)
 
 
 def default_of(records: list[TrialRecord]) -> TrialRecord | None:
@@ -47,7 +52,7 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
         return _exact(best, exact, default, max_kl)
     kept_default = _keeps_default(best, default, exact_rate)
     best = default if kept_default and default else best
-    gain, over_default = _ratio(best, exact_rate), _ratio(best, default.tokens_per_s if default else None)
+    gain, over_default = _ratio(best, exact_rate), _over(best, default)
     limit = "none" if max_kl is None else f"{max_kl:.4f}"
     headline = (
         f"Use {best.label} with {_execution_of(best)}: "
@@ -55,6 +60,9 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
         f"at KL {best.kl:.4f} (limit {limit})."
     )
     detail = [f"The fastest exact way is {exact.name}: {exact_rate:.3g} tokens/s ({exact.kind})."]
+    if max_kl is not None and best.origin != "default" and (best.kl_high or 0.0) > max_kl:
+        interval = f"{best.kl_low:.4f} to {best.kl_high:.4f}"
+        detail.append(f"Its KL is not told apart from the limit: {interval}, on the texts that the search chose it by.")
     if best.attend_with == ON_GPU and best.throughput_kind == "estimated":
         detail.append("Sampling on the GPU is estimated from bytes alone, in its favour: no such kernel was timed.")
     if best.filled:
@@ -97,15 +105,32 @@ def _keeps_default(best: TrialRecord, default: TrialRecord | None, exact_rate: f
 
 
 def gains(best: TrialRecord, default: TrialRecord) -> bool:
-    """Whether a point is faster than the default by more than noise: by turns that both took, or by their intervals."""
-    if best.gain_low is not None:
-        return best.gain_low > 1
-    return (best.tokens_per_s_low or 0.0) > (default.tokens_per_s_high or 0.0)
+    """Whether a point is faster than the default by more than noise.
+
+    By turns that both took. Where none were, or where what the two ask of a card is estimated and not the same, their
+    intervals have to be apart as well, which hold what estimates are wrong by.
+    """
+    apart = (best.tokens_per_s_low or 0.0) > (default.tokens_per_s_high or 0.0)
+    if best.gain_low is None:
+        return apart
+    same = best.throughput_kind != "estimated" or _on_card(best) == _on_card(default)
+    return best.gain_low > 1 and (same or apart)
+
+
+def _on_card(record: TrialRecord) -> tuple[object, ...]:
+    """What a step's part on the card depends on."""
+    return record.attend_with == ON_GPU, record.dense_layers, record.micro_batches, record.batch_size
+
+
+def _over(best: TrialRecord, default: TrialRecord | None) -> float | None:
+    """The gain over the default, by turns where both took them."""
+    return best.gain if best.gain is not None else _ratio(best, default.tokens_per_s if default else None)
 
 
 def _by_turns(best: TrialRecord) -> str:
-    known = best.gain_low is not None and best.gain_high is not None
-    return f" ({best.gain_low:.2f} to {best.gain_high:.2f}, by turns)" if known else ""
+    if best.gain_low is None or best.gain_high is None:
+        return ""
+    return f" ({best.gain_low:.2f} to {best.gain_high:.2f}, by turns)"
 
 
 def _fit_of(default: TrialRecord | None) -> str:

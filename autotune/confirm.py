@@ -40,7 +40,8 @@ def confirm(records: Sequence[TrialRecord], space: Space, bench: Bench, budget_s
 
 def candidates(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Feasible points that may be the fastest by their intervals, the fastest first, and the default."""
-    feasible = sorted((r for r in records if r.feasible), key=lambda r: r.tokens_per_s or 0.0, reverse=True)
+    racing = (r for r in records if r.feasible and r.behind is None)
+    feasible = sorted(racing, key=lambda r: r.tokens_per_s or 0.0, reverse=True)
     least = (feasible[0].tokens_per_s_low or 0.0) if feasible else 0.0
     chosen = [record for record in feasible if (record.tokens_per_s_high or 0.0) >= least][:MOST_CANDIDATES]
     default = default_of(list(records))

@@ -76,8 +76,10 @@ class TrialRecord:
     feasible: bool | None = None
     infeasible_because: str | None = None
     confirmed: bool = False
-    gain_low: float | None = None  # over the default, by rounds in which both took turns
+    gain: float | None = None  # over the default, by rounds in which both took turns
+    gain_low: float | None = None
     gain_high: float | None = None
+    behind: int | None = None  # a trial that is clearly faster by turns
     seconds: float | None = None
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from truffle.autotune import grid
-from truffle.autotune.contest import Contest
+from truffle.autotune.contest import Contest, interval
 from truffle.autotune.grid_space import space_of
 from truffle.autotune.host_choices import thread_counts
 from truffle.autotune.isolation import IsolatedBench
@@ -79,18 +79,19 @@ def claims_of(said: TunedConfig, space: Space, bench: Bench, timeout_s: float) -
     default = space.config(next(point for origin, point in space.first_points() if origin == "default"))
     same = _identity(default) == _identity(said.config)
     chosen = [_record(1, said.config), *([] if same else [_record(0, default)])]
-    contest = Contest(bench, None if same else chosen[1])
+    least = (1 - SLACK) * said.evidence.throughput["tokens_per_s"].value
+
+    def claims() -> list[Claim]:
+        found = [Claim("tokens/s", least, *interval(contest.rates(1)))]
+        return found if same else [*found, Claim("times the default", 1.0, *contest.gain(1, 0))]
+
+    def known(live: list[TrialRecord]) -> bool:
+        return len(live) < len(chosen) or all(claim.verdict != UNKNOWN for claim in claims())
+
+    contest = Contest(bench, None if same else chosen[1], known)
     found = contest.run(chosen, space, time.monotonic() + timeout_s)
     failed = next((record.infeasible_because for record in found if not record.confirmed), None)
-    if failed:
-        return [], f"{failed}"
-    figure = said.evidence.throughput["tokens_per_s"]
-    least = (1 - SLACK) * (figure.ci95[0] if figure.ci95 else figure.value)
-    measured = found[0]
-    claims = [Claim("tokens/s", least, measured.tokens_per_s_low or 0.0, measured.tokens_per_s_high or 0.0)]
-    if measured.gain_low is not None and measured.gain_high is not None:
-        claims.append(Claim("times the default", 1.0, measured.gain_low, measured.gain_high))
-    return claims, None
+    return ([], f"{failed}") if failed else (claims(), None)
 
 
 def overall(claims: list[Claim]) -> str:

@@ -36,6 +36,7 @@ def new_tokens(
     attention_mask: torch.Tensor | None = None,
     q_length: int | None = None,
     cache_position: torch.Tensor | None = None,
+    config: Any = None,
     **unused: Any,
 ) -> NewTokens:
     """What attention is told in place of a mask; `attention_mask` [B, n] is true but for padding.
@@ -44,8 +45,8 @@ def new_tokens(
         ArgumentError: the model asks for a mask that is not causal alone, or rows are padded in their middle or behind
             what is cached.
     """
-    other = "another mask: a sliding window, or packed sequences where no attention_mask is given"
-    expect(mask_function is causal_mask_function, "attention", "each token to attend to all before it", other)
+    if mask_function is not causal_mask_function:
+        _refuse_pattern(mask_function, config)
     if q_length is None:  # transformers before 5.5
         assert cache_position is not None
         q_length = len(cache_position)
@@ -56,8 +57,17 @@ def new_tokens(
     real = attention_mask[:, before:].bool().cpu()
     if real.all():
         return NewTokens(before, None)
-    expect(before == 0, "attention_mask", "no padding behind what is cached", "some")
+    remedy = "no padding behind what is cached (after a row that ended early, go on with a new TruffleCache)"
+    expect(before == 0, "attention_mask", remedy, "some")
     return NewTokens(before, tuple(_run(row) for row in real))
+
+
+def _refuse_pattern(mask_function: Any, config: Any) -> NoReturn:
+    model = getattr(config, "model_type", "attention")
+    other = "another mask: a sliding window, or packed sequences where no attention_mask is given"
+    if mask_function.__name__.startswith("bidirectional"):
+        other = "attention to all tokens (some encoders decode with is_decoder=True in their config)"
+    raise ArgumentError(f"{model}: expected each token to attend to all before it, got {other}")
 
 
 def _run(real: torch.Tensor) -> slice:
@@ -92,6 +102,8 @@ def attend(
     layer: TruffleLayer | None = getattr(key, LAYER, None)
     tokens, own = attention_mask, layer is not None or attention_mask.before == 0
     expect(own and key.shape[2] == query.shape[2], "past_key_values", "a TruffleCache, or none", "another cache")
+    if layer is not None:
+        layer.take(module)
     if tokens.before == 0:
         _expect_plain(module, kwargs)
         if layer is not None:

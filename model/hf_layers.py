@@ -9,43 +9,10 @@ import torch
 from transformers.cache_utils import CacheLayerMixin
 
 from truffle.kernels.checks import ArgumentError, expect
-from truffle.kernels.waiting import set_wait_policy
-from truffle.model.config import DecodeConfig, ModelShape
-from truffle.model.methods.base import LayerCache
-from truffle.model.methods.layers import layer_caches
-from truffle.model.operations import Operations
+from truffle.model.hf_maker import Maker
+from truffle.model.hf_settings import MODEL
 
 LAYER = "truffle_layer"  # of keys on their way from the cache to attention
-
-
-class Maker:
-    """Makes the LayerCaches of a model where its keys turn out to be.
-
-    Attributes:
-        config: what they decode with.
-        caches: one a layer, none before the first keys have come.
-    """
-
-    def __init__(self, shape: ModelShape, config: DecodeConfig) -> None:
-        self.shape, self.config = shape, config
-        self.caches: list[LayerCache] = []
-        self._device: torch.device | None = None
-
-    def cache(self, index: int, device: torch.device) -> LayerCache:
-        """The cache of a layer.
-
-        Raises:
-            ArgumentError: the layers are on several devices.
-        """
-        if self._device is None:
-            self._make(device)
-        expect(device == self._device, "device_map", f"every layer on {self._device}", f"layer {index} on {device}")
-        return self.caches[index]
-
-    def _make(self, device: torch.device) -> None:
-        set_wait_policy(self.config.execution.wait_policy)  # the process's, as in Decoder
-        self.caches = layer_caches(self.shape, self.config, Operations(self.config, device.type))
-        self._device = device
 
 
 class TruffleLayer(CacheLayerMixin):
@@ -73,13 +40,22 @@ class TruffleLayer(CacheLayerMixin):
         """Count tokens, keys and values [B, Hkv, T, d]; they are cached when they are attended."""
         if key_states.shape != value_states.shape:
             _refuse_sizes(key_states, value_states)
+        if self._pending:
+            _refuse_pending()
+        self._pending = True
         self.seen += key_states.shape[2]
         setattr(key_states, LAYER, self)
         return key_states, value_states
 
+    def take(self, module: torch.nn.Module) -> None:
+        """What `module` attends is what `update` brought, once."""
+        if not self._pending:
+            _refuse_twice(module)
+        self._pending = False
+
     def read(self, keys: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> None:
         """Forget everything and take prompts, one [Hkv, n, d] a row of the batch."""
-        self._cache = self._maker.cache(self._index, keys[0].device)
+        self._cache = self._maker.cache(self._index, keys)
         self.batch_size, self.is_initialized = len(keys), True
         with torch.inference_mode():
             self._cache.prefill(list(keys), list(values))
@@ -109,6 +85,7 @@ class TruffleLayer(CacheLayerMixin):
     def reset(self) -> None:
         """Forget everything."""
         self.seen, self.batch_size, self.is_initialized = 0, -1, False
+        self._pending = False  # whether keys came that were not attended yet
 
     def keep(self, rows: list[int]) -> None:
         """Forget all rows but these, in this order.
@@ -147,6 +124,15 @@ class TruffleLayer(CacheLayerMixin):
 
 def _refuse_sizes(keys: torch.Tensor, values: torch.Tensor) -> NoReturn:
     raise ArgumentError(f"values: expected {tuple(keys.shape)}, as the keys, got {tuple(values.shape)}")
+
+
+def _refuse_pending() -> NoReturn:
+    raise ArgumentError(f"past_key_values: expected {MODEL}, got keys that were never attended")
+
+
+def _refuse_twice(module: torch.nn.Module) -> NoReturn:
+    name = type(module).__name__
+    raise ArgumentError(f"{name}: expected attention once for what is cached, got it again ({name} is not supported)")
 
 
 def _refuse(what: str, why: str) -> NoReturn:

@@ -1,9 +1,10 @@
-"""What a transformers config says of a model, and which settings it is decoded with."""
+"""Which settings a transformers model is decoded with, and what prompts they were tuned for."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +13,44 @@ from pydantic import ValidationError
 from truffle.kernels import hardware
 from truffle.kernels.checks import ArgumentError, expect
 from truffle.model import tuned as tuned_files
-from truffle.model.config import DecodeConfig, LshParameters, ModelShape, one_line
+from truffle.model.config import METHODS, DecodeConfig, LshParameters, ModelShape, one_line
 from truffle.model.runnable import runnable
 from truffle.model.stale import stale
+from truffle.model.tuned import TunedConfig
 
 NAME = "truffle"
+MODEL = f'a model with attn_implementation="{NAME}"'
 
 
-def shape_of(config: Any) -> ModelShape:
-    """Sizes of the decoder behind a transformers config.
+@dataclass(frozen=True)
+class Settings:
+    """What is decoded with.
 
-    Raises:
-        ArgumentError: it does not attend causally to everything, with what stands in the way by name.
+    Attributes:
+        tuned: the file it comes from, if any, and `source` its name.
     """
-    text = config.get_text_config(decoder=True)
-    model = text.model_type
-    expect(not getattr(text, "is_encoder_decoder", False), model, "a decoder alone", "an encoder-decoder")
-    _expect_full_attention(text)
-    shared = getattr(text, "num_kv_shared_layers", 0)
-    expect(not shared, model, "keys and values of its own in every layer", f"{shared} layers that share them")
-    heads = text.num_attention_heads
-    return ModelShape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        intermediate=text.intermediate_size,
-        heads=heads,
-        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
-        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
-        vocabulary=text.vocab_size,
-    )
 
+    config: DecodeConfig
+    tuned: TunedConfig | None = None
+    source: str = ""
 
-def _expect_full_attention(text: Any) -> None:
-    kinds = getattr(text, "layer_types", None)
-    if kinds:
-        other = sorted({*kinds} - {"full_attention"})
-        expect(not other, text.model_type, "layers of full_attention only", ", ".join(other))
-        return
-    for name in ("sliding_window", "attention_chunk_size"):
-        found = getattr(text, name, None)
-        expect(found is None, text.model_type, f"full attention in every layer ({name} None)", f"{name} {found}")
+    def warn_if_far(self, context: int, batch: int) -> None:
+        """Warn where a prompt of `context` tokens, or `batch` of them, is not what the tuned file is for."""
+        if self.tuned is None:
+            return
+        match, size = self.tuned.match, self.tuned.config.execution.batch_size
+        for what, theirs, ours, most in (
+            ("context", self.tuned.workload.context, context, match.context_ratio),
+            ("batch", size, batch, match.batch_ratio),
+        ):
+            if max(theirs, ours) > most * min(theirs, ours):
+                message = f"tuned for {what} {theirs} and good to {most:g} times more or less, here it is {ours}"
+                warnings.warn(f"{self.source}: other {what}: {message}", stacklevel=2)
 
 
 def settings_of(
     config: Any, shape: ModelShape, decode: DecodeConfig | Mapping[str, Any] | None, tuned: str | Path | None
-) -> DecodeConfig:
+) -> Settings:
     """`decode`, or the file `tuned`, or else the entry `truffle` of a transformers config, or the paper's default.
 
     Of what was written down, maybe for another machine, only what can run here is taken, with a warning. A tuned file
@@ -69,22 +63,37 @@ def settings_of(
     expect(decode is None or tuned is None, "tuned", "None beside decode", tuned)
     if tuned is not None:
         file = tuned_files.load(Path(tuned))
-        return _warned(str(tuned), file.config, stale(file, shape, hardware.detect()))
+        taken = _runnable(str(tuned), file.config, stale(file, shape, hardware.detect()))
+        return Settings(taken, file, str(tuned))
     if decode is not None:
-        return _checked(decode)
-    entry = getattr(config, NAME, None)
-    return DecodeConfig(parameters=LshParameters()) if entry is None else _warned(f"{NAME} in config.json", entry)
+        return Settings(_checked("decode", decode))
+    return Settings(written(config, "config.json") or DecodeConfig(parameters=LshParameters()))
 
 
-def _checked(given: Any) -> DecodeConfig:
+def written(config: Any, file: str) -> DecodeConfig | None:
+    """The entry `truffle` of a config of transformers, as far as it can run here; `file` is where that is saved.
+
+    Raises:
+        ArgumentError: a setting that there is not or that is out of range, by name.
+    """
+    entry, source = getattr(config, NAME, None), f"{NAME} in {file}"
+    return None if entry is None else _runnable(source, _checked(source, entry))
+
+
+def _checked(source: str, given: Any) -> DecodeConfig:
+    hint = " (a tuned file is given as tuned=)" if isinstance(given, str | Path) else ""
+    kinds = isinstance(given, DecodeConfig | Mapping)
+    expect(kinds, source, "a DecodeConfig, or a mapping that says what one does", f"{given!r}{hint}")
+    if isinstance(given, Mapping) and isinstance(given.get("parameters", {}), Mapping):
+        expect("method" in given, f"{source}: method", f"one of {', '.join(METHODS)}", "none")
     try:
         return DecodeConfig.model_validate(given)
     except ValidationError as error:
-        raise ArgumentError(one_line(error)) from error
+        raise ArgumentError(f"{source}: {one_line(error)}") from error
 
 
-def _warned(source: str, given: Any, differing: tuple[str, ...] = ()) -> DecodeConfig:
-    config, changed = runnable(_checked(given), hardware.detect())
+def _runnable(source: str, given: DecodeConfig, differing: tuple[str, ...] = ()) -> DecodeConfig:
+    config, changed = runnable(given, hardware.detect())
     for message in (*differing, *changed):
-        warnings.warn(f"{source}: {message}", stacklevel=4)
+        warnings.warn(f"{source}: {message}", stacklevel=5)
     return config

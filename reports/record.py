@@ -83,8 +83,10 @@ class Trial:
     feasible: Flag = None
     infeasible_because: Text = None
     confirmed: Flag = None
+    gain: Number = None
     gain_low: Number = None
     gain_high: Number = None
+    behind: Number = None
     seconds: Number = None
     config: Text = None
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.autotune.fakes import space
+from tests.model.tuned_files import made
 from truffle.autotune import grid
 from truffle.autotune.cli import main
 from truffle.autotune.compare import FIRST, NEITHER, SECOND, compared
-from truffle.autotune.verify import FAILS, HOLDS, UNKNOWN, Claim, overall
+from truffle.autotune.contest import LEAST_ROUNDS
+from truffle.autotune.measuring import Measured
+from truffle.autotune.verify import FAILS, HOLDS, UNKNOWN, Claim, claims_of, overall
+from truffle.model import tuned
 
 THREADS = Path(grid.__file__).parent / "grids/threads-64-vcpus.json"
 
@@ -70,6 +76,33 @@ def test_threads_that_are_slower_than_the_default_do_not_hold(folder, tmp_path, 
     status, found = verified(folder, tmp_path, capsys, swapped)
     assert status == 1
     assert {claim["verdict"] for claim in found["claims"]} == {FAILS}
+
+
+class Noisy:
+    """The config that is said to do 20 tokens/s does, and twice what the default does, give or take 4%."""
+
+    def __init__(self):
+        self.calls, self._random = 0, np.random.default_rng(0)
+
+    def measure(self, config, fidelity, repeat=0):
+        self.calls += 1
+        rate = (20.0 if config.parameters.L == 200 else 10.0) * float(np.exp(0.04 * self._random.standard_normal()))
+        figures = {"tokens_per_s": rate, "tokens_per_s_low": rate, "tokens_per_s_high": rate}
+        return Measured({**figures, "throughput_kind": "measured"}, 0.0)
+
+
+def test_it_goes_on_measuring_while_one_claim_cannot_be_told():
+    there, bench = space(gpu="none"), Noisy()
+    figure = tuned.Figure(value=20.0, ci95=(19.0, 21.0), kind="measured", measured_on="here")
+    said = made(config=there.config({"K": 10, "L": 200, "threads": 0}))
+    said = said.model_copy(
+        update={"evidence": said.evidence.model_copy(update={"throughput": {"tokens_per_s": figure}})}
+    )
+    claims, problem = claims_of(said, there, bench, 60.0)
+    assert problem is None
+    assert bench.calls > 2 * LEAST_ROUNDS, "the gain is clear after these"
+    assert [claim.verdict for claim in claims] == [HOLDS, HOLDS]
+    assert claims[0].least == pytest.approx(19.0), "5% less than the figure"
 
 
 def test_noise_tells_nothing(folder, tmp_path, capsys):

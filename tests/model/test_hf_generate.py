@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from tests.model.hf_models import cache_for, generated, prompts, tiny, tuned_file
 from truffle.kernels.checks import ArgumentError
@@ -24,6 +25,39 @@ def test_a_saved_model_decodes_as_its_config_says(tmp_path: Path):
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="truffle")
     result = loaded.generate(prompts(1, 80), max_new_tokens=4, pad_token_id=0, return_dict_in_generate=True)
     assert result.past_key_values.decode_config == DecodeConfig.model_validate(BLOCK)
+
+
+OTHER = {"method": "scan", "parameters": {"sink": 2, "window": 8, "seal_tokens": 16}}
+
+
+def decoded_with(model: PreTrainedModel, **given: Any) -> DecodeConfig:
+    """What `generate` decodes with, by the caches that it made."""
+    result = model.generate(prompts(1, 80), max_new_tokens=4, pad_token_id=0, return_dict_in_generate=True, **given)
+    assert result.past_key_values.caches[1].usage() is not None
+    return result.past_key_values.decode_config
+
+
+def test_a_generation_config_comes_before_the_models_config(tmp_path: Path):
+    model = tiny()
+    model.config.truffle = BLOCK
+    model.save_pretrained(tmp_path)
+    GenerationConfig(truffle=OTHER).save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="truffle")
+    assert decoded_with(loaded) == DecodeConfig.model_validate(OTHER)
+    del loaded.generation_config.truffle
+    assert decoded_with(loaded) == DecodeConfig.model_validate(BLOCK)
+
+
+def test_a_generation_config_that_is_given_comes_first():
+    model, given = tiny(), GenerationConfig(truffle=OTHER)
+    model.config.truffle = model.generation_config.truffle = BLOCK
+    assert decoded_with(model, generation_config=given) == DecodeConfig.model_validate(OTHER)
+
+
+def test_a_wrong_generation_config_says_where_it_stands():
+    given = GenerationConfig(truffle={"method": "lsh", "parameters": {"K": 99}})
+    with pytest.raises(ArgumentError, match=r"truffle in generation_config\.json: K: .* got 99"):
+        decoded_with(tiny(), generation_config=given)
 
 
 def test_without_settings_it_is_the_papers_default():
@@ -99,11 +133,32 @@ def test_thousands_of_tokens_are_generated(parameters):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("num_beams", 2), ("prefill_chunk_size", 8), ("cache_implementation", "static")]
+    ("name", "value"),
+    [
+        ("num_beams", 2),
+        ("prefill_chunk_size", 8),
+        ("cache_implementation", "static"),
+        ("prompt_lookup_num_tokens", 3),
+        ("guidance_scale", 1.5),
+        ("output_attentions", True),
+    ],
 )
 def test_what_generate_cannot_do_is_refused_before_it_starts(name: str, value: object):
-    with pytest.raises(ArgumentError, match=f"{name}: expected .* with attention 'truffle', got {value}"):
-        generated(tiny(), prompts(1, 40), 4, **{name: value})
+    with pytest.raises(ArgumentError, match=f"{name}: expected .* with attention 'truffle'.*, got {value}"):
+        generated(without_layers(tiny()), prompts(1, 40), 4, **{name: value})
+
+
+def without_layers(model: PreTrainedModel) -> PreTrainedModel:
+    """A model that fails where it does any work."""
+    model.get_decoder().layers = None
+    return model
+
+
+@pytest.mark.parametrize(("first", "second"), [("truffle", "sdpa"), ("sdpa", "truffle")])
+def test_assisted_generation_is_refused_before_it_starts(first: str, second: str):
+    model, assistant = without_layers(tiny(attention=first)), without_layers(tiny(attention=second))
+    with pytest.raises(ArgumentError, match="assistant_model: expected None with attention 'truffle', which"):
+        model.generate(prompts(1, 40), assistant_model=assistant, max_new_tokens=8, pad_token_id=0)
 
 
 def test_without_a_cache_it_says_what_sdpa_says():

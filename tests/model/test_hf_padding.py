@@ -78,5 +78,5 @@ def test_padding_behind_what_is_cached_is_refused():
     with torch.no_grad():
         model(ids, attention_mask=mask, past_key_values=cache)
         longer = torch.cat([mask, torch.tensor([[1], [0]])], dim=1)
-        with pytest.raises(ArgumentError, match="attention_mask: expected no padding behind what is cached"):
+        with pytest.raises(ArgumentError, match=r"no padding behind what is cached \(.* a new TruffleCache\)"):
             model(ids[:, :1], attention_mask=longer, past_key_values=cache)
