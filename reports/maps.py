@@ -82,7 +82,7 @@ def _heights(trials: list[Trial]) -> list[float]:
 
 def _symbol(trial: Trial) -> str:
     if (trial.family or "simhash") != "simhash":
-        return "cross"
+        return "pentagon"
     return SYMBOLS.get((trial.probing or "").split(" ")[0], "circle")
 
 

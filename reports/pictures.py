@@ -9,7 +9,7 @@ from .figures import group
 from .static import BAND, FAINT, INK, SOFT
 
 CSS = Path(__file__).parent / "templates" / "report.css"
-MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|", "cross": "P"}
+MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|", "pentagon": "p"}
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch

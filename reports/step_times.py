@@ -51,7 +51,8 @@ def step_times(study: Study) -> dict | None:
 
 
 def _two_lines(trial: Trial) -> str:
-    small = f"trial {trial.number}, batch {figure(trial.batch_size)}"
+    within = ", retrieval inside" if trial.attend_with == INSIDE else ""
+    small = f"trial {trial.number}, batch {figure(trial.batch_size)}{within}"
     name = trial.name.removeprefix("dense: ")
     return f"{plain(name, 24)}<br><span style='font-size:11px'>{small}</span>"
 

@@ -128,6 +128,8 @@ def test_what_attends_with_retrieval_inside_says_so(record):
     assert names() == ["attention on the CPU"]
     record["trials"][17]["attend_with"] = "retrieve_attend"
     assert names() == ["attention on the CPU, of retrieve_attend with retrieval inside"]
+    beside = step_times(parse(record))["layout"]["yaxis"]["ticktext"]
+    assert [("retrieval inside" in words) for words in beside] == ["trial 17," in words for words in beside]
     for one in record["trials"]:
         one["attend_with"] = "retrieve_attend"
     assert names() == ["attention on the CPU, retrieval inside"]
@@ -158,7 +160,7 @@ def test_maps_keep_families_probes_and_hits_apart():
     drawn = k_l_maps(Study((one, other, hits, *rest)))[0]["data"][0]
     assert len(set(zip(drawn["x"], drawn["y"], strict=True))) == 6
     assert [round(y) for y in drawn["y"]] == [8, 8, 8, 9, 10, 11]
-    assert drawn["marker"]["symbol"] == ["circle", "cross", "circle", "circle", "square", "diamond"]
+    assert drawn["marker"]["symbol"] == ["circle", "pentagon", "circle", "circle", "square", "diamond"]
     assert drawn["text"] == ["", "", "3", "", "", ""]
 
 
