@@ -47,17 +47,20 @@ test-gpu:
 	$(PYTHON) -m pytest tests/kernels/test_conformance.py
 
 bench: install
-	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5
+	mkdir -p build
+	$(BIN)/python -m pytest bench --benchmark-only --benchmark-max-time=0.5 --benchmark-json build/bench.json
 
 # Whether the files as they are are slower, less accurate or hungrier than BASE: 0 no, 1 yes, 3 too much noise to tell.
-# Both are built anew, in throw-away worktrees. Needs cmake and a C++20 compiler.
+# Both are built anew, in throw-away worktrees. Needs cmake, which `make install` brings, and a C++20 compiler.
 GATE = -m truffle.bench gate --base $(BASE) --json build/gate.json --markdown build/gate.md $(ARGS)
 
 gate: install
+	mkdir -p build
 	$(BIN)/python $(GATE)
 
 # In the current interpreter, as `make test-gpu` leaves it.
 gate-gpu:
+	mkdir -p build
 	$(PYTHON) $(GATE)
 
 gate-selftest: install

@@ -38,11 +38,6 @@ class Benchmark:
     workload: dict[str, Any]
 
 
-def kinds() -> tuple[str, ...]:
-    """What `--ops` may name."""
-    return (*registry.ops(), DECODE)
-
-
 def names() -> list[str]:
     """KIND/IMPLEMENTATION or decode/METHOD, all that runs here; a reference where there is nothing else."""
     found = []

@@ -11,6 +11,7 @@ from typing import Any
 from truffle.bench.regression.figures import Change, changes
 from truffle.bench.regression.rounds import arms, ask_all, measure
 from truffle.bench.regression.rule import Streams, Verdict, in_two_stages
+from truffle.kernels.checks import expect
 
 FAILED = {"slower", "worse", "gone", "redefined", "broken"}
 UNCERTAIN = "uncertain"
@@ -43,12 +44,16 @@ class Row:
 
 def compare(
     trees: Mapping[str, Path],
-    kinds: Collection[str],
+    kinds: Collection[str] | None,
     threshold: float,
     retired: Collection[str],
     say: Callable[[str], None],
 ) -> list[Row]:
-    """One row a benchmark of the `kinds`, whichever revision has it; those `retired` may be gone or redefined."""
+    """One row a benchmark of the `kinds` (None: all), of either revision; those `retired` may be gone or redefined.
+
+    Raises:
+        ArgumentError: neither revision has a benchmark of a kind in `kinds`, or base none of a name in `retired`.
+    """
     rows = {row.name: row for row in _figures(trees, kinds, retired, say)}
     _time(rows, trees, threshold, say)
     for row in rows.values():
@@ -81,13 +86,14 @@ def _time(rows: dict[str, Row], trees: Mapping[str, Path], threshold: float, say
 
 
 def _figures(
-    trees: Mapping[str, Path], kinds: Collection[str], retired: Collection[str], say: Callable[[str], None]
+    trees: Mapping[str, Path], kinds: Collection[str] | None, retired: Collection[str], say: Callable[[str], None]
 ) -> list[Row]:
     """Rows before anything is timed: "same" is what is to be timed."""
     say("figures that are the same at every run")
     with arms(trees) as running:
-        known = {arm: _names(answer, kinds) for arm, answer in ask_all(running, do="names").items()}
-        base, candidate = known["base"], known["candidate"]
+        known = {arm: _names(answer) for arm, answer in ask_all(running, do="names").items()}
+        _check_retired(retired, known["base"])
+        base, candidate = _of_kinds(kinds, known["base"], known["candidate"])
         rows = [_missing(name, retired, candidate, base) for name in base if name not in candidate]
         rows += [Row(name, "new", "base has none") for name in candidate if name not in base]
         for name in base:
@@ -96,15 +102,33 @@ def _figures(
     return rows
 
 
-def _names(answer: dict[str, Any], kinds: Collection[str]) -> list[str]:
+def _names(answer: dict[str, Any]) -> list[str]:
     if "error" in answer:
         raise RuntimeError(f"benchmarks cannot be listed: {answer['error']}")
-    return [name for name in answer["names"] if name.partition("/")[0] in kinds]
+    return answer["names"]
+
+
+def _check_retired(retired: Collection[str], base: Collection[str]) -> None:
+    for name in retired:
+        expect(name in base, "retired", f"some of base's {', '.join(base)}", repr(name))
+
+
+def _of_kinds(kinds: Collection[str] | None, *revisions: list[str]) -> tuple[list[str], ...]:
+    """The names of each revision that are of the `kinds`: one that only a revision has may be asked for too."""
+    if kinds is None:
+        return revisions
+    known = sorted({_kind(name) for names in revisions for name in names})
+    for kind in kinds:
+        expect(kind in known, "ops", f"some of {', '.join(known)}", repr(kind))
+    return tuple([name for name in names if _kind(name) in kinds] for names in revisions)
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0]
 
 
 def _missing(name: str, retired: Collection[str], candidate: list[str], base: list[str]) -> Row:
-    kind = name.partition("/")[0]
-    instead = [other for other in candidate if other.startswith(f"{kind}/") and other not in base]
+    instead = [other for other in candidate if _kind(other) == _kind(name) and other not in base]
     note = f"renamed to {' or '.join(instead)}?" if instead else "the candidate has none"
     return Row(name, "retired" if name in retired else "gone", note)
 

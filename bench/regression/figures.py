@@ -1,13 +1,14 @@
 """When figures that are the same at every run say that a revision is worse: a pure function of both revisions'.
 
-What rises is worse: bytes moved and allocated, keys retrieved, density, error, index bytes. So is an output that
-disagrees with the reference. What falls is told, and passes.
+What rises is worse: bytes moved, allocated and leaked, keys retrieved, density, error, index bytes. So is what was
+finite and no longer is, and an output that disagrees with the reference. What falls is told, and passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 Figures = Mapping[str, Any]
@@ -22,7 +23,8 @@ class Slack:
     amount: float = 0.0
 
 
-# Errors move in their last digits with the order of a sum; Python's own objects with what it has cached.
+# Errors move in their last digits with the order of a sum; Python's own objects with what it has cached, and the heap
+# with what it has at hand.
 SLACK = {
     "bytes_moved": Slack(),
     "keys_retrieved": Slack(),
@@ -30,6 +32,7 @@ SLACK = {
     "error": Slack(share=0.01, amount=1e-5),
     "index_bytes": Slack(),
     "allocated_bytes": Slack(share=0.001, amount=4096.0),
+    "leaked_bytes": Slack(amount=64.0),
 }
 
 
@@ -51,15 +54,21 @@ def changes(base: Figures, candidate: Figures, control: Figures) -> list[Change]
     found = []
     for name, slack in SLACK.items():
         before, after, again = (figures.get(name) for figures in (base, candidate, control))
-        if before is None and after is None:
-            continue
-        if before is None or after is None:
-            found.append(Change(name, before, after, worse=after is None))
-            continue
-        room = slack.share * abs(before) + slack.amount + (abs(again - before) if again is not None else 0.0)
-        if abs(after - before) > room:
-            found.append(Change(name, before, after, worse=after > before))
+        worse = _worsens(before, after, again, slack)
+        if worse is not None:
+            found.append(Change(name, before, after, worse))
     return found + _disagreement(base.get(DISAGREES), candidate.get(DISAGREES))
+
+
+def _worsens(before: float | None, after: float | None, again: float | None, slack: Slack) -> bool | None:
+    """Whether a figure became worse; None where it is what it was."""
+    if before is None or after is None:
+        return after is None if before is not after else None
+    if not (isfinite(before) and isfinite(after)):
+        return isfinite(before) if isfinite(before) != isfinite(after) else None
+    varies = abs(again - before) if again is not None and isfinite(again) else 0.0
+    room = slack.share * abs(before) + slack.amount + varies
+    return after > before if abs(after - before) > room else None
 
 
 def _disagreement(base: str | None, candidate: str | None) -> list[Change]:

@@ -54,8 +54,9 @@ def built(commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
     """A built worktree a commit, by the names of `commits`, while the block runs.
 
     Raises:
-        RuntimeError: one does not build; the message ends with what the compiler said.
+        RuntimeError: there is no cmake, or one does not build; the message ends with what the compiler said.
     """
+    cmake = _cmake()
     folder = Path(tempfile.mkdtemp(prefix="truffle-gate-"))
     trees = {name: folder / name for name in commits}
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -64,7 +65,7 @@ def built(commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
         for name, commit in commits.items():
             _git("worktree", "add", "--quiet", "--detach", str(trees[name]), commit)
             same = sources.setdefault(_git("rev-parse", f"{commit}:{NATIVE}"), trees[name])
-            _build(trees[name]) if same == trees[name] else _copy_extension(same, trees[name])
+            _build(trees[name], cmake) if same == trees[name] else _copy_extension(same, trees[name])
         yield trees
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -76,13 +77,21 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _build(tree: Path) -> None:
+def _cmake() -> str:
+    """That of this interpreter's environment, which need not be on the path, or the system's."""
+    found = shutil.which("cmake", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not found:
+        raise RuntimeError("cmake: expected on the path or beside this python, found neither: pip install cmake")
+    return found
+
+
+def _build(tree: Path, cmake: str) -> None:
     import nanobind
 
     to = tree / "build" / "gate"
-    configure = ["cmake", "-S", str(tree / NATIVE), "-B", str(to), "-DCMAKE_BUILD_TYPE=Release"]
+    configure = [cmake, "-S", str(tree / NATIVE), "-B", str(to), "-DCMAKE_BUILD_TYPE=Release"]
     configure += [f"-DPython_EXECUTABLE={sys.executable}", f"-Dnanobind_DIR={nanobind.cmake_dir()}"]
-    for command in (configure, ["cmake", "--build", str(to), "--parallel", str(os.cpu_count())]):
+    for command in (configure, [cmake, "--build", str(to), "--parallel", str(os.cpu_count())]):
         _run(command, tree / "build.log")
     for extension in to.glob("_native*.so"):
         shutil.copy(extension, tree / "kernels")

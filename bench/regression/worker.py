@@ -43,6 +43,7 @@ def _say(replies: TextIO, answer: dict[str, Any]) -> None:
 
 
 def _answer(asked: dict[str, Any]) -> dict[str, Any]:
+    from truffle.bench.allocations import leaked_bytes
     from truffle.bench.regression import benchmarks
 
     try:
@@ -50,7 +51,8 @@ def _answer(asked: dict[str, Any]) -> dict[str, Any]:
             return {"names": benchmarks.names()}
         benchmark = _made(asked["name"])
         if asked["do"] == "figures":
-            return {"figures": benchmark.figures(), "workload": benchmark.workload}
+            figures = benchmark.figures() | {"leaked_bytes": leaked_bytes(benchmark.call)}
+            return {"figures": figures, "workload": benchmark.workload}
         return {"seconds": _time(asked["name"], asked["calls"])}
     except Exception as error:  # the benchmark is reported broken; the others go on
         return {"error": f"{type(error).__name__}: {error}"}

@@ -8,8 +8,8 @@ import pytest
 
 from truffle.bench.regression import comparison, rounds, summary
 from truffle.bench.regression.comparison import compare, exit_code
+from truffle.kernels.checks import ArgumentError
 
-KINDS = ("retrieve", "decode")
 SECONDS = 1e-3
 
 
@@ -39,14 +39,14 @@ class Pretender:
 def found(monkeypatch):
     monkeypatch.setattr(rounds, "Arm", Pretender)
 
-    def run(base, candidate, retired=()):
-        rows = compare({"base": base, "candidate": candidate}, KINDS, 0.1, retired, lambda what: None)
+    def run(base, candidate, retired=(), kinds=None):
+        rows = compare({"base": base, "candidate": candidate}, kinds, 0.1, retired, lambda what: None)
         return {row.name: row.status for row in rows}, exit_code(rows), rows
 
     return run
 
 
-A, B = "retrieve/a", "retrieve/b"
+A, B, C = "retrieve/a", "retrieve/b", "swiglu/a"
 
 
 def test_equals_pass(found):
@@ -89,8 +89,35 @@ def test_one_that_was_broken_before_is_no_regression(found):
     assert found({A: broken}, {A: broken})[:2] == ({A: "uncertain"}, 3)
 
 
+@pytest.mark.parametrize("kinds", [None, ["swiglu"]])
+def test_a_kind_that_the_candidate_lacks_is_gone(found, kinds):
+    statuses, code, _ = found({A: {}, C: {}}, {A: {}}, kinds=kinds)
+    assert (statuses[C], code) == ("gone", 1)
+
+
+@pytest.mark.parametrize("kinds", [None, ["swiglu"]])
+def test_a_kind_that_base_lacks_is_new(found, kinds):
+    statuses, code, _ = found({A: {}}, {A: {}, C: {}}, kinds=kinds)
+    assert (statuses[C], code) == ("new", 0)
+
+
 def test_other_kinds_are_left_out(found):
-    assert found({A: {}, "swiglu/a": {}}, {A: {}, "swiglu/a": {}})[0] == {A: "same"}
+    assert found({A: {}, C: {}}, {A: {}, C: {}}, kinds=["retrieve"])[0] == {A: "same"}
+
+
+def test_a_kind_that_neither_has_is_wrong_usage(found):
+    with pytest.raises(ArgumentError, match=r"ops: expected some of retrieve, swiglu, got 'retreive'"):
+        found({A: {}}, {C: {}}, kinds=["retrieve", "retreive"])
+
+
+@pytest.mark.parametrize("name", ["", "retrieve", B])
+def test_retired_is_what_base_has(found, name):
+    with pytest.raises(ArgumentError, match=f"retired: expected some of base's {A}, got {name!r}"):
+        found({A: {}}, {A: {}, B: {}}, retired=[A, name])
+
+
+def test_retired_may_be_of_a_kind_that_is_left_out(found):
+    assert found({A: {}, C: {}}, {A: {}}, retired=[C], kinds=["retrieve"])[:2] == ({A: "same"}, 0)
 
 
 def test_uncertain_is_neither_passed_nor_failed():

@@ -13,6 +13,7 @@ from tests.bench.regression import selftest
 from truffle.bench.__main__ import main
 from truffle.bench.gate_command import share
 from truffle.bench.regression import arm, benchmarks, trees
+from truffle.bench.regression.figures import SLACK
 from truffle.kernels import registry
 
 pytestmark = pytest.mark.skipif(not (trees.ROOT / ".git").exists(), reason="not a git checkout")
@@ -24,10 +25,12 @@ def git(*arguments):
 
 @pytest.mark.parametrize(
     ("base", "options", "named"),
-    [("no-such-revision", [], "base: "), ("HEAD", ["--ops", "retreive"], "ops: "),
+    [("no-such-revision", [], "base: "), ("HEAD", ["--json", "no/such/folder/gate.json"], "json: "),
+     ("HEAD", ["--markdown", "bench"], "markdown: "),
      ("HEAD", ["--threshold", "fast"], "threshold: "), ("HEAD", ["--threshold", "0%"], "threshold: ")],
 )  # fmt: skip
-def test_wrong_usage_is_one_line_and_exit_2(base, options, named, capsys):
+def test_wrong_usage_is_one_line_and_exit_2_before_anything_is_built(base, options, named, capsys, monkeypatch):
+    monkeypatch.setattr(trees, "built", lambda commits: pytest.fail("built"))
     assert main(["gate", "--base", base, *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {named}")
@@ -78,8 +81,26 @@ def test_the_selftests_changes_still_find_their_place(proof):
     compile(text, proof.path, "exec")
 
 
+def test_without_cmake_the_error_says_so_before_anything_is_built(monkeypatch, capsys):
+    monkeypatch.setattr(trees.shutil, "which", lambda name, path: None)
+    monkeypatch.setattr(trees, "_build", lambda tree, cmake: pytest.fail("built"))
+    assert main(["gate", "--base", "HEAD"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: cmake: expected on the path")
+
+
+def test_cmake_is_found_beside_the_interpreter(monkeypatch, tmp_path):
+    """As `make install` brings it, in an environment that is not activated."""
+    (tmp_path / "cmake").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert trees._cmake() == str(tmp_path / "cmake")
+    (tmp_path / "cmake").unlink()
+    with pytest.raises(RuntimeError, match="pip install cmake"):
+        trees._cmake()
+
+
 def test_worktrees_do_not_outlive_an_interrupt(monkeypatch):
-    monkeypatch.setattr(trees, "_build", lambda tree: None)
+    monkeypatch.setattr(trees, "_build", lambda tree, cmake: None)
     commit, seen = trees.working_tree(), []
 
     def interrupted():
@@ -100,7 +121,9 @@ def test_a_worker_tells_figures_and_times_and_survives_a_crash():
     worker = arm.Arm(trees.ROOT)
     try:
         assert "merge_states/reference" in worker.ask(do="names")["names"]
-        assert worker.ask(do="figures", name="merge_states/reference")["figures"]["bytes_moved"] > 0
+        figures = worker.ask(do="figures", name="merge_states/reference")["figures"]
+        assert figures["bytes_moved"] > 0
+        assert figures["leaked_bytes"] <= SLACK["leaked_bytes"].amount
         assert worker.ask(do="time", name="merge_states/reference", calls=3)["seconds"] > 0
         assert "KeyError" in worker.ask(do="time", name="no/such", calls=3)["error"]
         worker._process.kill()
