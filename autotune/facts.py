@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from truffle.autotune.grid_errors import LAYER
 from truffle.autotune.options import resolved_command, without_password
 from truffle.autotune.target import Target
 from truffle.bench.accuracy import Setting
@@ -31,8 +32,9 @@ def facts(
             "samples": setting.samples,
             "steps": setting.steps,
             "proxy": (arguments.model, setting.context) != (workload.model, workload.context),
-            "text": SOURCE,
+            "text": None if arguments.model == LAYER else SOURCE,
         },
+        "throughput_of": _timed(target),
         "limit": {
             "max_kl": max_kl,
             "source": "--max-kl" if arguments.max_kl is not None else "the paper default's own KL in this run",
@@ -42,3 +44,9 @@ def facts(
         "stop_reason": summary.stop_reason,
         "complete": summary.complete,
     }
+
+
+def _timed(target: Target) -> str | None:
+    """What a step is where it is less than a whole one, as grids recorded without a card say of theirs."""
+    alone = target.recorded and any("nothing else is in it" in note for note in target.notes)
+    return "attention layers alone" if alone else None

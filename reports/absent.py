@@ -3,10 +3,11 @@
 from .record import Study
 
 RENDER = "python -m truffle.reports render DIR --records FILE.json"
+ON_A_CARD = ("rivals", "scaling")
 
 
-def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str]]:
-    """Section, why it is not there, and a command; `groups` are those there is data for."""
+def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str, str]]:
+    """Section, why it is not there, where else than here its command runs, and that; `groups` have data."""
     workload = study.workload.get("id") or "llama-3.1-8b@96k"
     accuracy = "python -m truffle.bench accuracy --context 4096 --json FILE.json"
     wanted = {
@@ -15,7 +16,7 @@ def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str]]:
             f"{study.command or 'python -m autotune --out DIR'} --resume --trials 48",
         ),
         "methods": (
-            "Methods at equal density", "the search tried one method",
+            "Methods at equal density", _why_no_methods(study),
             f"{accuracy} --texts reference,code,essays --densities 0.02 --methods 'lsh --K 10 --L 150, scan, quest'",
         ),
         "rivals": (
@@ -36,7 +37,20 @@ def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str]]:
         ),
     }  # fmt: skip
     have = groups | ({"steps"} if "layers" in groups else set())
-    return [(*words[:2], _then_rendered(words[2])) for name, words in wanted.items() if name not in have]
+    elsewhere = "" if study.gpu.get("present") else ", on a machine with the card"
+    return [
+        (*words[:2], elsewhere if name in ON_A_CARD else "", _then_rendered(words[2]))
+        for name, words in wanted.items() if name not in have
+    ]  # fmt: skip
+
+
+def _why_no_methods(study: Study) -> str:
+    tried = {t.method for t in study.trials if t.status == "complete" and not t.exact}
+    return (
+        "no two methods have trials near the density of what is advised"
+        if len(tried) > 1
+        else "the search tried one method"
+    )
 
 
 def _then_rendered(command: str) -> str:

@@ -2,6 +2,7 @@
 
 from .confidence import confidence
 from .numbers import DASH, duration, figure, gibibytes, interval, percent, size, times
+from .proxy import proxy
 from .record import Study, Trial
 
 EXPLAINED = {
@@ -35,10 +36,10 @@ def facts(study: Study) -> list[tuple[str, str, str]]:
     chosen, answer, found = study.chosen, study.answer, []
     advised = _advised(study)
     if advised is not None:
-        found.append(("Throughput", f"{figure(advised.tokens_per_s)} tokens/s", _throughput_note(advised)))
+        found.append(("Throughput", f"{figure(advised.tokens_per_s)} tokens/s", _throughput_note(study, advised)))
     rival = _fastest(study, exact=False)
     if rival is not None and (chosen is None or chosen.exact):
-        note = ", ".join([rival.name, f"KL {figure(rival.kl)}", _throughput_note(rival)])
+        note = ", ".join([rival.name, f"KL {figure(rival.kl)}", _throughput_note(study, rival)])
         found.append(("Best sampled", f"{figure(rival.tokens_per_s)} tokens/s", note))
     if chosen is not None and not chosen.exact:
         exact = answer.get("fastest_exact") or "the fastest exact way"
@@ -69,9 +70,15 @@ def _fastest(study: Study, exact: bool) -> Trial | None:
     return max(fit, key=lambda t: t.tokens_per_s, default=None)
 
 
-def _throughput_note(trial: Trial) -> str:
+def _throughput_note(study: Study, trial: Trial) -> str:
     known = _at_95(trial.tokens_per_s_low, trial.tokens_per_s_high)
-    return ", ".join(part for part in (trial.throughput_kind, known) if part)
+    return ", ".join(part for part in (study.throughput_of, trial.throughput_kind, known) if part)
+
+
+def headline(study: Study) -> str:
+    """The answer's own sentence, and what its tokens a second leave out; empty where it has none."""
+    told = str(study.answer.get("headline") or "")
+    return f"{told} Tokens/s are of {study.throughput_of}." if told and study.throughput_of else told
 
 
 def _at_95(low, high) -> str:
@@ -81,8 +88,7 @@ def _at_95(low, high) -> str:
 def _kl_note(study: Study, trial: Trial) -> str:
     limit = study.limit.get("max_kl")
     parts = [_at_95(trial.kl_low, trial.kl_high), "" if limit is None else f"limit {figure(limit)}"]
-    if study.accuracy_model.get("proxy"):
-        parts.append("proxy model")
+    parts.append(f"of {proxy(study)}" if proxy(study) else "")
     return ", ".join(part for part in parts if part)
 
 
@@ -111,10 +117,10 @@ def held(study: Study) -> str:
 
 def provenance(study: Study) -> list[tuple[str, str]]:
     """Term and sentence for each source of the figures; a missing part shows as a dash."""
-    model, host, limit, load = study.accuracy_model, study.host, study.limit, study.workload
+    host, limit, load = study.host, study.limit, study.workload
     return [
-        ("Throughput", "; ".join(EXPLAINED.get(k, k) for k in sorted(study.kinds)) or DASH),
-        ("Accuracy", accuracy_source(model)),
+        ("Throughput", throughput_source(study)),
+        ("Accuracy", accuracy_source(study)),
         ("KL limit", f"{figure(limit.get('max_kl'))}, from {figure(limit.get('source'))}"),
         ("Workload", f"{figure(load.get('model'))}, {figure(load.get('context'))} tokens of context, "
          f"{figure(load.get('new_tokens'))} new tokens"),
@@ -140,14 +146,22 @@ def tally(study: Study) -> str:
     return ", ".join([f"{finished(study)} completed", *(f"{ends.count(end)} {end}" for end in dict.fromkeys(ends))])
 
 
-def accuracy_source(model: dict) -> str:
-    samples, steps = figure(model.get("samples")), figure(model.get("steps"))
+def throughput_source(study: Study) -> str:
+    ways = "; ".join(EXPLAINED.get(k, k) for k in sorted(study.kinds)) or DASH
+    return f"{study.throughput_of}, {ways}" if study.throughput_of else ways
+
+
+def accuracy_source(study: Study) -> str:
+    model = study.accuracy_model
+    text = f" of {model['text']}" if model.get("text") else ""
     measured = (
-        f"measured on {figure(model.get('id'))} at {figure(model.get('context'))} tokens of "
-        f"{figure(model.get('text'))}, {samples} samples of {steps} steps"
+        f"measured on {figure(model.get('id'))} at {figure(model.get('context'))} tokens{text}, "
+        f"{figure(model.get('samples'))} samples of {figure(model.get('steps'))} steps"
     )
-    proxy = ". A proxy: a smaller model than the workload's, so expect other values there"
-    return measured + (proxy if model.get("proxy") else "")
+    stand_in = f". A proxy: {proxy(study)} than the workload's, so expect other values there"
+    if proxy(study) == "a synthetic layer":
+        stand_in = ". A proxy: no model has made these figures, so expect other values on one"
+    return measured + (stand_in if proxy(study) else "")
 
 
 def gpu(study: Study) -> str:

@@ -65,7 +65,11 @@ def compare(first: Path, second: Path) -> Comparison:
 
 
 def _names_without(trials: dict[tuple, Trial], shared: list[tuple]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(trial.name for key, trial in trials.items() if key not in shared))
+    return tuple(dict.fromkeys(_with_threads(trial) for key, trial in trials.items() if key not in shared))
+
+
+def _with_threads(trial: Trial) -> str:
+    return trial.name + ("" if trial.threads is None else f", {figure(trial.threads)} threads")
 
 
 def _settings(trial: Trial) -> tuple:

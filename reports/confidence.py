@@ -1,5 +1,6 @@
 """How far an answer is to be trusted, and what holds it down."""
 
+from .proxy import proxy
 from .record import Study, Trial
 
 
@@ -34,7 +35,7 @@ def _reservations(study: Study, chosen: Trial) -> list[str]:
         found.append("no interval of it is known")
     if not chosen.exact:
         found += [] if chosen.confirmed else ["measured once"]
-        found += ["error is a smaller model’s"] if study.accuracy_model.get("proxy") else []
+        found += [f"error is of {proxy(study)}"] if proxy(study) else []
     return found
 
 

@@ -1,5 +1,8 @@
 """Where the time of one sampled layer goes, from steps that bench decode or scaling timed: a stacked bar a step."""
 
+import textwrap
+
+from .apart import told_apart
 from .measured import Measured
 from .method_label import method_label
 from .numbers import figure
@@ -15,6 +18,7 @@ PARTS = {
     "else": ("the rest", "--part-link"),
 }
 MOST, SEEN = 12, 0.005  # bars; the least share of a bar that is drawn
+LETTERS = 30  # in a line beside a bar
 
 
 def parts_of(step: Step) -> dict[str, float] | None:
@@ -35,11 +39,12 @@ def parts_of(step: Step) -> dict[str, float] | None:
 
 def layer_times(measured: Measured) -> dict | None:
     """A stacked bar a timed step, those of a sweep only where there are no others; None without a single traced one."""
-    traced = _traced(measured, "decode") or _traced(measured, "scaling")
-    if not traced:
+    found = _traced(measured, "decode") or _traced(measured, "scaling")
+    if not found:
         return None
+    traced = found[:MOST]
     used = [part for part in PARTS if any(parts[part] > SEEN * sum(parts.values()) for _, parts in traced)]
-    places = list(range(len(traced)))
+    places, words = list(range(len(traced))), _words([step for step, _ in traced])
     data = [
         {
             "type": "bar", "orientation": "h", "y": places, "x": [parts[part] for _, parts in traced],
@@ -52,19 +57,45 @@ def layer_times(measured: Measured) -> dict | None:
         "barmode": "stack", "bargap": 0.5, "margin": {"t": 4},
         "xaxis": {"title": {"text": "us a layer, measured"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False, "tickvals": places,
-                  "ticktext": [_two_lines(step) for step, _ in traced]},
+                  "ticktext": words},
     }  # fmt: skip
     legend = [PARTS[part] for part in used]
-    return {"data": data, "layout": layout, "height": 70 + 46 * len(traced), "legend": legend}
+    note = _note(len(found) - len(traced), measured.machine(step.file for step, _ in traced))
+    lines = sum(1 + name.count("<br>") for name in words)
+    return {"data": data, "layout": layout, "height": 70 + 23 * lines, "legend": legend, "note": note}
 
 
 def _traced(measured: Measured, op: str) -> list[tuple[Step, dict[str, float]]]:
-    return [(step, parts) for step in measured.of(Step, op) if (parts := parts_of(step)) is not None][:MOST]
+    """Steps with their parts, those that a backtest of the cost model timed after others."""
+    judged = {source.name for source in measured.sources if " backtest " in source.command}
+    steps = sorted(measured.of(Step, op), key=lambda step: step.file in judged)
+    return [(step, parts) for step in steps if (parts := parts_of(step)) is not None]
 
 
-def _two_lines(step: Step) -> str:
-    filled = f", {step.dense_layers} dense" if (step.dense_layers or 2) > 2 else ""
-    waits = ", spinning" if step.wait_policy == "spin" else ""
-    small = f"{step.threads} threads{waits}, batch {step.batch}{filled}"
-    name = method_label(step.method, step.parameters)
-    return f"{plain(name, 26)}<br><span style='font-size:11px'>{small}</span>"
+def _note(left_out: int, machine: str) -> str:
+    left = f"{left_out} more timed step{'s' * (left_out > 1)} left out" if left_out else ""
+    return "; ".join(filter(None, (machine, left)))
+
+
+def _words(steps: list[Step]) -> list[str]:
+    """Method and how it ran, with the file where another's is called the same, as lines."""
+    contexts = {step.context for step in steps}
+    small = [(f"{figure(step.context)} tokens, " if len(contexts) > 1 else "") + _how(step) for step in steps]
+    names = [method_label(step.method, step.parameters) for step in steps]
+    apart = told_apart([f"{name}\n{how}" for name, how in zip(names, small, strict=True)], [s.file for s in steps])
+    return [_lines(*words.split("\n")) for words in apart]
+
+
+def _how(step: Step) -> str:
+    words = [f"{step.threads} threads"]
+    words += ["spinning"] if step.wait_policy == "spin" else []
+    words += [f"batch {step.batch}"] + (["int8"] if step.store_format == "int8" else [])
+    return ", ".join(words + (["retrieve_attend"] if "retrieve_attend" in (step.implementations or "") else []))
+
+
+def _lines(name: str, small: str) -> str:
+    told = "<br>".join(plain(line) for line in textwrap.wrap(small, LETTERS + 6))
+    return (
+        "<br>".join(plain(line) for line in textwrap.wrap(name, LETTERS))
+        + f"<br><span style='font-size:11px'>{told}</span>"
+    )

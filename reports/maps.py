@@ -12,7 +12,7 @@ QUANTITIES = {
     "tokens_per_s": ("Tokens/s", figure, False),
 }
 SYMBOLS = {"ball": "square", "directed": "diamond"}
-ENOUGH = 4
+ENOUGH, USUAL_HITS, APART = 4, 2, 0.3
 
 
 def k_l_maps(study: Study) -> list[dict]:
@@ -22,12 +22,12 @@ def k_l_maps(study: Study) -> list[dict]:
 
 
 def fastest_a_cell(trials) -> list[Trial]:
-    """Complete trials with K and L, the fastest of those with the same K, L, probing and min_hits."""
+    """Complete trials with K and L, the fastest of those with the same K, L, family, probing and hits."""
     cells: dict[tuple, Trial] = {}
     for trial in trials:
         if trial.status != "complete" or not trial.K or not trial.L:
             continue
-        cell = (trial.K, trial.L, trial.probing, trial.min_hits)
+        cell = (trial.K, trial.L, trial.family, trial.probing, trial.min_hits)
         if cell not in cells or (trial.tokens_per_s or 0) > (cells[cell].tokens_per_s or 0):
             cells[cell] = trial
     return list(cells.values())
@@ -43,12 +43,15 @@ def _map(key: str, points: list[Trial]) -> dict | None:
     low, high = min(shades), max(shades)
     marks = [low, (low + high) / 2, high]
     trace = {
-        "type": "scatter", "mode": "markers", "hoverinfo": "text",
-        "x": [math.log10(t.L) for t in known], "y": [t.K for t in known],
+        "type": "scatter", "mode": "markers+text", "hoverinfo": "text",
+        "x": [math.log10(t.L) for t in known], "y": _heights(known),
+        "text": ["" if t.min_hits in (None, USUAL_HITS) else figure(t.min_hits) for t in known],
+        "textposition": "middle center",
+        "textfont": {"color": ["--map-low" if 2 * v > low + high else "--map-high" for v in shades], "size": 10},
         "hovertext": [f"{title}: {words(v)}<br>{hover(t)}" for t, v in zip(known, values, strict=True)],
         "marker": {
             "size": 19, "color": shades, "cmin": low, "cmax": high, "line": {"width": 1, "color": "--ground"},
-            "symbol": [SYMBOLS.get((t.probing or "").split(" ")[0], "circle") for t in known],
+            "symbol": [_symbol(t) for t in known],
             "colorscale": [[0, "--map-low"], [1, "--map-high"]], "showscale": True,
             "colorbar": {"thickness": 8, "len": 0.9, "outlinewidth": 0, "tickvals": marks,
                          "ticktext": [words(10**m if logarithmic else m) for m in marks]},
@@ -65,6 +68,22 @@ def _map(key: str, points: list[Trial]) -> dict | None:
         "margin": {"t": 36, "l": 40},
     }  # fmt: skip
     return {"data": [trace], "layout": layout, "height": 320}
+
+
+def _heights(trials: list[Trial]) -> list[float]:
+    """K, and a little more or less where several have the same K and L."""
+    cells: dict[tuple, list[int]] = {}
+    for at, trial in enumerate(trials):
+        cells.setdefault((trial.K, trial.L), []).append(at)
+    shifts = {at: i - (len(own) - 1) / 2 for own in cells.values() for i, at in enumerate(own)}
+    most = max(map(len, cells.values()))
+    return [trial.K + min(APART, 0.9 / most) * shifts[at] for at, trial in enumerate(trials)]
+
+
+def _symbol(trial: Trial) -> str:
+    if (trial.family or "simhash") != "simhash":
+        return "pentagon"
+    return SYMBOLS.get((trial.probing or "").split(" ")[0], "circle")
 
 
 def _spaced(values: list[float]) -> list[float]:

@@ -1,8 +1,10 @@
 """Methods side by side at equal density, from records of bench accuracy and from studies of several methods."""
 
 import math
+import textwrap
 from dataclasses import dataclass
 
+from .apart import told_apart
 from .kl_axis import KlAxis
 from .measured import Measured
 from .method_label import method_label
@@ -11,7 +13,7 @@ from .plots import plain
 from .record import Number, Study, Text
 
 NEAR = math.log(1.5)  # densities further apart than this factor are not called equal
-ALL = "all"
+ALL, LETTERS = "all", 28  # letters in a line of a method's name
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Scored:
     kl_low: Number = None
     kl_high: Number = None
     output_error: Number = None
+    file: Text = None
 
     @property
     def label(self) -> str:
@@ -51,6 +54,8 @@ class Panel:
     title: str
     density: float
     scored: tuple[Scored, ...]
+    context: float | None = None
+    machine: str = ""
 
 
 def panels(study: Study, measured: Measured) -> list[Panel]:
@@ -63,10 +68,12 @@ def panels(study: Study, measured: Measured) -> list[Panel]:
     for (model, context, samples, steps, text), rows in groups.items():
         over_all = any(key[:2] == (model, context) and key[-1] == ALL for key in groups)
         if text == ALL or not over_all:
-            title = (
-                f"{figure(model)}, {figure(steps)} tokens after {figure(context)} of each of {figure(samples)} texts"
-            )
-            found += _by_density(rows, title)
+            texts = f"{figure(samples)} texts" + ("" if text in (ALL, None) else f" of {text}")
+            title = f"{figure(model)}, {figure(steps)} tokens after {figure(context)} of each of {texts}"
+            found += [
+                Panel(title, density, tuple(own), context, measured.machine(row.file or "" for row in own))
+                for density, own in _by_density(rows).items()
+            ]
     return [panel for panel in found if len({row.method for row in panel.scored}) > 1]
 
 
@@ -82,18 +89,28 @@ def _tried(study: Study) -> list[Panel]:
                      kl_high=t.kl_high, output_error=t.output_error)  # fmt: skip
         if _gap(row, anchor.density) < NEAR:
             best.setdefault(row.method, row)
-    return [Panel("the best of each method in this study", anchor.density, tuple(best.values()))]
+    context = study.accuracy_model.get("context")
+    return [Panel("the best of each method in this study", anchor.density, tuple(best.values()), context)]
 
 
-def _by_density(rows: list[Scored], title: str) -> list[Panel]:
-    """A panel a density that was asked for; rows without one go to the nearest, where that is near."""
-    asked = sorted({row.asked_density for row in rows if row.asked_density}) or [_commonest(rows)]
-    near: dict[float, list[Scored]] = {density: [] for density in asked}
-    for row in sorted(rows, key=lambda row: row.kl):
-        density = row.asked_density or min(asked, key=lambda density: _gap(row, density))
-        if row.asked_density or _gap(row, density) < NEAR:
-            near[density].append(row)
-    return [Panel(title, density, tuple(found)) for density, found in near.items()]
+def _by_density(rows: list[Scored]) -> dict[float, list[Scored]]:
+    """Rows by the density nearest to what they attend, where that is near, the least KL first.
+
+    Densities are those that several methods were asked for. Of several rows of a name and file, the nearest stands.
+    """
+    asked = {density: {row.method for row in rows if row.asked_density == density} for density in _asked(rows)}
+    asked = [density for density, found in asked.items() if len(found) > 1] or list(asked) or [_commonest(rows)]
+    near: dict[float, dict[tuple, Scored]] = {density: {} for density in asked}
+    for row in rows:
+        density = min(asked, key=lambda density: _gap(row, density))
+        other = near[density].get((row.label, row.file), row)
+        if _gap(row, density) < NEAR:
+            near[density][row.label, row.file] = min(other, row, key=lambda one: _gap(one, density))
+    return {density: sorted(found.values(), key=lambda row: row.kl) for density, found in near.items()}
+
+
+def _asked(rows: list[Scored]) -> list[float]:
+    return sorted({row.asked_density for row in rows if row.asked_density})
 
 
 def _commonest(rows: list[Scored]) -> float:
@@ -116,6 +133,10 @@ def _figure(panel: Panel) -> dict:
     axis, places = KlAxis([v for v in known if v > lowest]), list(range(len(panel.scored)))
     ends = [axis.spread(row.kl, row.kl_low, row.kl_high) for row in panel.scored]
     ticks, words = _few(*axis.ticks())
+    names = told_apart([row.label for row in panel.scored], [row.file or "" for row in panel.scored])
+    lines = [_lines(name, row) for name, row in zip(names, panel.scored, strict=True)]
+    after = "" if panel.context is None else f", {figure(panel.context)} tokens"
+    title = f"Density about {percent(panel.density)}{after}"
     points = {
         "type": "scatter", "mode": "markers", "hoverinfo": "text", "y": places, "cliponaxis": False,
         "x": [axis.at(row.kl) for row in panel.scored], "hovertext": [_hover(row) for row in panel.scored],
@@ -125,14 +146,16 @@ def _figure(panel: Panel) -> dict:
                     "array": [high for _, high in ends], "color": "--accent", "thickness": 1, "width": 0},
     }  # fmt: skip
     layout = {
-        "title": {"text": f"Density about {percent(panel.density)}", "x": 0, "xref": "paper", "font": {"size": 14}},
+        "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 14}},
         "xaxis": {"title": {"text": "KL against dense (log scale)"}, "tickvals": ticks, "ticktext": words,
                   "range": [axis.start, axis.high]},
         "yaxis": {"autorange": "reversed", "automargin": True, "tickvals": places,
-                  "ticktext": [_two_lines(row) for row in panel.scored]},
+                  "ticktext": lines},
         "margin": {"t": 36},
     }  # fmt: skip
-    return {"data": [points], "layout": layout, "height": 110 + 38 * len(places), "note": panel.title}
+    note = f"{panel.title}; {panel.machine}" if panel.machine else panel.title
+    most = 1 + max(words.count("<br>") for words in lines)
+    return {"data": [points], "layout": layout, "height": 110 + max(38, 17 * most) * len(places), "note": note}
 
 
 def _few(ticks: list[float], words: list[str]) -> tuple[list[float], list[str]]:
@@ -141,8 +164,9 @@ def _few(ticks: list[float], words: list[str]) -> tuple[list[float], list[str]]:
     return (ticks, words) if len(ticks) < 5 or len(decades) < 2 else tuple(map(list, zip(*decades, strict=True)))  # pyright: ignore
 
 
-def _two_lines(row: Scored) -> str:
-    return f"{plain(row.label, 28)}<br><span style='font-size:11px'>attends {percent(row.density)}</span>"
+def _lines(name: str, row: Scored) -> str:
+    told = "<br>".join(plain(line) for line in textwrap.wrap(name, LETTERS))
+    return f"{told}<br><span style='font-size:11px'>attends {percent(row.density)}</span>"
 
 
 def _hover(row: Scored) -> str:

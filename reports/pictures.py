@@ -9,12 +9,12 @@ from .figures import group
 from .static import BAND, FAINT, INK, SOFT
 
 CSS = Path(__file__).parent / "templates" / "report.css"
-MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|"}
+MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "line-ns": "|", "pentagon": "p"}
 DASHES = {"dot": ":", "dash": "--", None: "-"}
 PARTS = {"<br>": "\n", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 WIDTH, INCH = 8.4, 90.0  # inches; points of a figure's height to an inch
-LETTERS = 50  # in a line of a note
-ACROSS = {"map": 3}  # figures beside one another, of other groups 2
+LETTERS = {1: 88, 2: 50, 3: 34}  # in a line above one of so many figures beside one another
+ACROSS = {"map": 3, "tasks": 1}  # figures beside one another, of other groups 2
 
 
 def write_pictures(figures: dict[str, dict], folder: Path) -> list[Path]:
@@ -39,16 +39,22 @@ def _drawing(figures: list[dict], across: int):
     from matplotlib.figure import Figure
 
     across = min(len(figures), across)
-    down = -(-len(figures) // across)
-    height = max(figure["height"] for figure in figures) / INCH
-    drawing = Figure(figsize=(WIDTH * (1.3 if across > 1 else 1), height * down), layout="constrained")
-    frames = drawing.subplots(down, across, squeeze=False).ravel()
+    rows = [figures[i : i + across] for i in range(0, len(figures), across)]
+    heights = [max(figure["height"] for figure in row) / INCH for row in rows]
+    drawing = Figure(figsize=(WIDTH * (1.3 if across > 1 else 1), sum(heights)), layout="constrained")
+    holders = drawing.subfigures(len(rows), 1, squeeze=False, height_ratios=heights).ravel()
+    for holder, row in zip(holders, rows, strict=True):
+        _draw_row(holder, row, across, alone=len(figures) == 1)
+    return drawing
+
+
+def _draw_row(holder, figures: list[dict], across: int, alone: bool) -> None:
+    frames = holder.subplots(1, across, squeeze=False).ravel()
     for frame, figure in zip(frames, figures, strict=False):
-        _draw(frame, figure)
-        _legend(drawing if len(figures) == 1 else frame, figure.get("legend", []), alone=len(figures) == 1)
+        _draw(frame, figure, LETTERS[across])
+        _legend(holder if alone else frame, figure.get("legend", []), alone)
     for frame in frames[len(figures) :]:
         frame.set_visible(False)
-    return drawing
 
 
 def _legend(holder, entries: list, alone: bool) -> None:
@@ -60,15 +66,14 @@ def _legend(holder, entries: list, alone: bool) -> None:
         holder.legend(handles=handles, frameon=False, fontsize=8, labelcolor=SOFT, **where)
 
 
-def _draw(frame, figure: dict) -> None:
-    _furnish(frame, figure["layout"], figure.get("note", ""))
+def _draw(frame, figure: dict, letters: int) -> None:
+    _furnish(frame, figure["layout"], figure.get("note", ""), letters)
     left: dict[int, float] = {}
     for trace in figure["data"]:
         {"bar": _bars, "scatter": _scatter, "heatmap": _heat}[trace["type"]](frame, trace, left)
 
 
-def _furnish(frame, layout: dict, note: str) -> None:
-    note = "\n".join(textwrap.wrap(note, LETTERS))
+def _furnish(frame, layout: dict, note: str, letters: int) -> None:
     for axis, its in (("x", layout.get("xaxis", {})), ("y", layout.get("yaxis", {}))):
         if "tickvals" in its:
             words = [plain(str(word)) for word in its.get("ticktext", its["tickvals"])]
@@ -78,8 +83,9 @@ def _furnish(frame, layout: dict, note: str) -> None:
         getattr(frame, f"set_{axis}label")(plain(its.get("title", {}).get("text", "")), color=SOFT, parse_math=False)
     if layout.get("yaxis", {}).get("autorange") == "reversed":
         frame.invert_yaxis()
-    title = "\n".join(filter(None, (plain(layout.get("title", {}).get("text", "")), note)))
-    frame.set_title(title, loc="left", fontsize=9, color=INK, parse_math=False)
+    above = plain(layout.get("title", {}).get("text", "")), note
+    title = [line for words in above for line in textwrap.wrap(words, letters)]
+    frame.set_title("\n".join(title), loc="left", fontsize=9, color=INK, parse_math=False)
     frame.grid(color=BAND, lw=1)
     frame.set_axisbelow(True)
     frame.tick_params(colors=SOFT, length=0)
@@ -89,10 +95,10 @@ def _furnish(frame, layout: dict, note: str) -> None:
 def _bars(frame, trace: dict, left: dict[int, float]) -> None:
     widths, colours = [x or 0.0 for x in trace["x"]], trace["marker"]["color"]
     shades = [colour(_at(colours, i)) for i in range(len(widths))]
-    bars = frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=shades)
+    frame.barh(trace["y"], widths, 0.55, [left.get(y, 0.0) for y in trace["y"]], color=shades)
     left |= {y: left.get(y, 0.0) + width for y, width in zip(trace["y"], widths, strict=True)}
-    if "text" in trace:
-        frame.bar_label(bars, trace["text"], padding=3, fontsize=9, color=INK)
+    for y, width, low, high in zip(trace["y"], widths, *_spread(trace.get("error_x")), strict=False):
+        frame.hlines(y, width - low, width + high, color=colour(trace["error_x"]["color"]), lw=0.9, zorder=3)
 
 
 def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:
@@ -107,6 +113,15 @@ def _scatter(frame, trace: dict, _left: dict[int, float]) -> None:
             lines(at, along - low, along + high, color=colour(trace[key]["color"]), lw=0.9)
     if marker and places:
         _marks(frame, trace, marker)
+    if "text" in trace["mode"]:
+        _say(frame, trace, trace["textfont"])
+
+
+def _say(frame, trace: dict, font: dict) -> None:
+    across = "left" if trace["textposition"] == "middle right" else "center"
+    for i, words in enumerate(trace["text"]):
+        frame.text(trace["x"][i], trace["y"][i], plain(words), ha=across, va="center", fontsize=0.75 * font["size"],
+                   color=colour(_at(font["color"], i)), parse_math=False, zorder=4)  # fmt: skip
 
 
 def _spread(bars: dict | None) -> tuple[list, list]:
@@ -157,6 +172,8 @@ def _heat(frame, trace: dict, _left: dict[int, float]) -> None:
             frame.text(x, y, "" if z is None else f"{z:.0f}", ha="center", va="center", fontsize=9, color=INK)
     frame.grid(visible=False)
     frame.tick_params(axis="x", labelrotation=30)
+    for word in frame.get_xticklabels():
+        word.set(ha="right", rotation_mode="anchor")
 
 
 def _at(value, i: int):

@@ -130,6 +130,7 @@ class Study:
     resolved_command: Text = None
     commit: Text = None
     stop_reason: Text = None
+    throughput_of: Text = None
     seconds: Number = None
     complete: Flag = None
     environment: dict = field(default_factory=dict)

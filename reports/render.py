@@ -19,6 +19,7 @@ from .measured import Measured
 from .pictures import write_pictures
 from .raw_samples import raw_samples
 from .record import RecordError, Study, Trial, load, read_json
+from .runs_as import runs_as
 from .spreadsheet import write_rows
 from .tasks import task_map, task_tables
 
@@ -119,6 +120,7 @@ def _common(study: Study, beside: Measured) -> dict:
         "sources": beside.sources,
         "answer": answer,
         "n": numbers,
+        "runs_as": runs_as,
         "roles": roles(study),
         "highlights": highlights(study),
         "front": pareto_front(study.trials),

@@ -28,16 +28,17 @@ class Rows:
     bytes_moved: Number = None
     peak_bytes_per_s: Number = None
     host_read_bytes_per_s: Number = None
+    file: Text = None
 
 
 def scaling(measured: Measured) -> list[dict]:
     """A plotly figure for threads and one for batches, each where at least two were timed."""
     steps = [s for s in measured.of(Step, "scaling") if s.tokens_per_s]
     rows = measured.of(Rows, "retrieve+sparse_attend", "retrieve_attend", "rivals")
-    return [f for across in ("threads", "batch") if (f := _figure(steps, rows, across)) is not None]
+    return [f for across in ("threads", "batch") if (f := _figure(steps, rows, across, measured)) is not None]
 
 
-def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
+def _figure(steps: list[Step], rows: list[Rows], across: str, measured: Measured) -> dict | None:
     lines = _lines(steps, "batch" if across == "threads" else "threads", across)
     if not lines:
         return None
@@ -50,13 +51,14 @@ def _figure(steps: list[Step], rows: list[Rows], across: str) -> dict | None:
         )
         words += [line[0].file] if len({other[0].file for other in lines}) > 1 else []
         legend.append((", ".join(words) or f"{line[0].label}, {_fixed(line[0], across)}", colour))
-        data += _roofs(line, rows, across, colour)
+        data += _roofs(line, _memory_us(line[0], rows, measured), across, colour)
     ticks = sorted({getattr(step, across) for line in lines for step in line})
     layout = _layout(data, across, ticks)
     for trace in data:
         _to_log(trace)
-    told = "; ".join(f"{'dotted' if dash == 'dot' else 'dashed'}: {words}" for words, dash in _shown_roofs(data))
-    return {"data": data, "layout": layout, "height": 360, "legend": legend, "note": told}
+    told = [f"{'dotted' if dash == 'dot' else 'dashed'}: {words}" for words, dash in _shown_roofs(data)]
+    note = "; ".join(filter(None, [*told, measured.machine(line[0].file for line in lines)]))
+    return {"data": data, "layout": layout, "height": 360, "legend": legend, "note": note}
 
 
 def _fixed(step: Step, across: str) -> str:
@@ -109,12 +111,11 @@ def _hover(step: Step) -> str:
     ])  # fmt: skip
 
 
-def _roofs(line: list[Step], rows: list[Rows], across: str, colour: str) -> list[dict]:
+def _roofs(line: list[Step], memory_us: float | None, across: str, colour: str) -> list[dict]:
     rests = [s.rest_us for s in line if s.rest_us]
     if not rests:
         return []
-    rest_us, layer_us = median(rests), _memory_us(line[0], rows)
-    bounds = {"rest": 0.0} | ({"memory": layer_us} if layer_us else {})
+    rest_us, bounds = median(rests), {"rest": 0.0} | ({"memory": memory_us} if memory_us else {})
     return [
         {
             "type": "scatter", "mode": "lines", "hoverinfo": "text", "name": name,
@@ -126,14 +127,20 @@ def _roofs(line: list[Step], rows: list[Rows], across: str, colour: str) -> list
     ]  # fmt: skip
 
 
-def _memory_us(step: Step, rows: list[Rows]) -> float | None:
-    """Microseconds in which the host could read a request's rows of a layer at the best rate that was measured."""
+def _memory_us(step: Step, rows: list[Rows], measured: Measured) -> float | None:
+    """Microseconds to read a request's rows of a layer at the best rate that was measured on the step's machine."""
     own = own_parameters(step.method, step.parameters)
     wanted = (step.context, own.get("K"), own.get("L"), own.get("min_hits"), step.store_format)
     moved = [r.bytes_moved / (r.batch or 1) for r in rows
              if r.bytes_moved and (r.context, r.K, r.L, r.min_hits, r.dtype) == wanted]  # fmt: skip
-    rates = [rate for r in rows for rate in (r.peak_bytes_per_s, r.host_read_bytes_per_s) if rate]
+    own_rows = [r for r in rows if _same_machine(step.file, r.file or "", measured)]
+    rates = [rate for r in own_rows for rate in (r.peak_bytes_per_s, r.host_read_bytes_per_s) if rate]
     return 1e6 * min(moved) / max(rates) if moved and rates else None
+
+
+def _same_machine(file: str, other: str, measured: Measured) -> bool:
+    machine = measured.machine([file])
+    return file == other or machine == measured.machine([other]) != ""
 
 
 def _layout(data: list[dict], across: str, ticks: list[int]) -> dict:

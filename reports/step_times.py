@@ -17,6 +17,8 @@ PARTS = {
     "ms_gpu_sample": "sampled keys on the GPU",
 }
 WAITS = "waits and the rest"
+INSIDE = "retrieve_attend"  # attends and retrieves in one, so that the former has both
+NOTE = "Merging what the CPU and the GPU attended is in launches"
 
 
 def step_times(study: Study) -> dict | None:
@@ -36,19 +38,30 @@ def step_times(study: Study) -> dict | None:
         "yaxis": {"autorange": "reversed", "automargin": True, "showgrid": False,
                   "tickvals": list(range(len(shown))), "ticktext": [_two_lines(t) for t in shown]},
     }  # fmt: skip
-    legend = [(PARTS[part], _part_colour(part)) for part in parts]
-    bars = [_part(PARTS[part], _part_colour(part), shown, [getattr(t, part) for t in shown]) for part in parts]
+    names = PARTS | {"ms_cpu_attend": _attention(shown)}
+    legend = [(names[part], _part_colour(part)) for part in parts]
+    bars = [_part(names[part], _part_colour(part), shown, [getattr(t, part) for t in shown]) for part in parts]
+    note = f"{NOTE}; waits are in no part."
     if any(waits := [_waits(t) for t in shown]):
         bars.append(_part(WAITS, "--part-waits", shown, waits))
         legend.append((WAITS, "--part-waits"))
+        note = f"{NOTE}; waits are what no part accounts for."
     data = [*bars, whole]
-    return {"data": data, "layout": layout, "height": 70 + 46 * len(shown), "legend": legend}
+    return {"data": data, "layout": layout, "height": 70 + 46 * len(shown), "legend": legend, "note": note}
 
 
 def _two_lines(trial: Trial) -> str:
-    small = f"trial {trial.number}, batch {figure(trial.batch_size)}"
+    within = ", retrieval inside" if trial.attend_with == INSIDE else ""
+    small = f"trial {trial.number}, batch {figure(trial.batch_size)}{within}"
     name = trial.name.removeprefix("dense: ")
     return f"{plain(name, 24)}<br><span style='font-size:11px'>{small}</span>"
+
+
+def _attention(shown: list[Trial]) -> str:
+    """What the CPU's attention is called, by whether it has retrieval inside."""
+    within = [t.attend_with == INSIDE for t in shown if t.ms_cpu_attend]
+    words = ", retrieval inside" if all(within) else f", of {INSIDE} with retrieval inside"
+    return PARTS["ms_cpu_attend"] + (words if any(within) else "")
 
 
 def _part_colour(part: str) -> str:

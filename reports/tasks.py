@@ -1,13 +1,16 @@
 """Scores by task and method, from records of bench accuracy --tasks or --planted."""
 
+import textwrap
 from dataclasses import dataclass
 
+from .apart import told_apart
 from .measured import Measured
 from .method_label import method_label, own_parameters
 from .numbers import figure, percent
 from .record import Number, Study, Text, checked
 
 ALL = "all"
+LETTERS = 34  # in a line of a method's name in the picture
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class TaskTable:
     title: str
     tasks: tuple[str, ...]
     lines: tuple[Line, ...]
+    machine: str = ""
 
 
 def task_tables(study: Study, measured: Measured) -> list[TaskTable]:
@@ -65,7 +69,9 @@ def task_tables(study: Study, measured: Measured) -> list[TaskTable]:
     groups: dict[tuple, list[Score]] = {}
     for score in measured.of(Score, "accuracy_task_summary", "accuracy_planted_summary"):
         groups.setdefault((score.file, score.model, score.context, score.setup), []).append(score)
-    return [*_asked(study), *(_table(scores) for scores in groups.values())]
+    titles = told_apart([_title(scores) for scores in groups.values()], [key[0] for key in groups])
+    own = zip(titles, groups.items(), strict=True)
+    return [*_asked(study), *(_table(scores, title, measured.machine(key[:1])) for title, (key, scores) in own)]
 
 
 def _asked(study: Study) -> list[TaskTable]:
@@ -80,16 +86,19 @@ def _asked(study: Study) -> list[TaskTable]:
     return [TaskTable(title, tasks, tuple(sorted(lines, key=_worst_last)))] if tasks else []
 
 
-def _table(scores: list[Score]) -> TaskTable:
+def _title(scores: list[Score]) -> str:
+    first = scores[0]
+    setup = f", setup {first.setup}" if first.setup else ""
+    return f"{first.model or 'planted keys'}, {figure(first.context)} tokens{setup}, {_samples(scores)} prompts a task"
+
+
+def _table(scores: list[Score], title: str, machine: str) -> TaskTable:
     tasks = tuple(dict.fromkeys(score.task for score in scores if score.task != ALL))
     by_method: dict[tuple, list[Score]] = {}
     for score in scores:
         by_method.setdefault((score.method, score.parameters, score.asked_density), []).append(score)
     lines = sorted((_line(own, tasks) for own in by_method.values()), key=_worst_last)
-    first = scores[0]
-    setup = f", setup {first.setup}" if first.setup else ""
-    title = f"{first.model or 'planted keys'}, {figure(first.context)} tokens{setup}, {_samples(scores)} prompts a task"
-    return TaskTable(title, tasks, tuple(lines))
+    return TaskTable(title, tasks, tuple(lines), machine)
 
 
 def _samples(scores: list[Score]) -> str:
@@ -101,7 +110,8 @@ def _line(own: list[Score], tasks: tuple[str, ...]) -> Line:
     over_all = by_task.get(ALL)
     densities = [score.density for score in ([over_all] if over_all else own) if score.density is not None]
     density = sum(densities) / len(densities) if densities else None
-    label = method_label(own[0].method, own[0].parameters)
+    # Planted keys are one layer, which is sampled.
+    label = method_label(own[0].method, own[0].parameters, layers=own[0].model is not None)
     return Line(label, density, tuple(by_task[t].score if t in by_task else None for t in tasks), over_all)
 
 
@@ -112,16 +122,19 @@ def _worst_last(line: Line) -> tuple:
 
 def task_map(table: TaskTable) -> dict:
     """The table as a heat map, for a picture; the page has the table itself, tinted."""
-    rows = list(range(len(table.lines)))
+    names, rows = [_named(line) for line in table.lines], list(range(len(table.lines)))
+    most = 1 + max(name.count("\n") for name in names)
     return {
         "data": [{"type": "heatmap", "z": [list(line.scores) for line in table.lines], "zmin": 0, "zmax": 100,
                   "colorscale": [[0, "--ground"], [1, "--map-mid"]]}],
         "layout": {"title": {"text": f"Score by task, percent: {table.title}"},
-                   "xaxis": {"tickvals": list(range(len(table.tasks))), "ticktext": list(table.tasks)},
-                   "yaxis": {"autorange": "reversed", "tickvals": rows, "ticktext": [_named(x) for x in table.lines]}},
-        "height": 110 + 30 * len(rows),
+                   "xaxis": {"tickvals": list(range(len(table.tasks))),
+                             "ticktext": [task.removeprefix("niah_") for task in table.tasks]},
+                   "yaxis": {"autorange": "reversed", "tickvals": rows, "ticktext": names}},
+        "note": table.machine, "height": 120 + max(30, 18 * most) * len(rows),
     }  # fmt: skip
 
 
 def _named(line: Line) -> str:
-    return line.label + ("" if line.density is None else f", {percent(line.density)}")
+    words = line.label + ("" if line.density is None else f", {percent(line.density)}")
+    return "\n".join(textwrap.wrap(words, LETTERS))

@@ -24,6 +24,7 @@ class Step:
     wait_policy: Text = None
     micro_batches: Number = None
     store_format: Text = None
+    implementations: Text = None
     dense_layers: Number = None
     sparse_layers: Number = None
     layer_us: Number = None

@@ -28,9 +28,9 @@ function furnished(figure, narrow) {
   };
 }
 
-// A phone has room for the two labels that matter; taps tell the others.
+// A phone has room for the two labels that matter, and for numbers inside marks; taps tell the others.
 function labelled(trace, narrow) {
-  const kept = (word) => (/^(chosen|default)/.test(word) ? word : "");
+  const kept = (word) => (/^(chosen|default|\d+$)/.test(word) ? word : "");
   return narrow && trace.mode === "markers+text" ? { ...trace, text: trace.text.map(kept) } : trace;
 }
 

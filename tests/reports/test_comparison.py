@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -51,11 +52,22 @@ def test_what_moved_is_told_by_intervals(folders):
     remarks = {pair.before.number: pair.remark for pair in found.pairs}
     assert (remarks[2], remarks[3], remarks[4]) == ("faster", "", "errs more")
     assert 17 not in remarks
-    assert found.only == (("lsh (12, 45) ball 1",),) * 2
+    assert found.only == (("lsh (12, 45) ball 1, 16 threads",),) * 2
     assert found.asked == (("KL limit", "0.0310", "0.500"),)
     assert found.answers[0] == ("Answer", "Use lsh (12, 45) ball 1", "Keep the default: lsh (10, 150)")
     assert next(pair.speed for pair in found.pairs if pair.before.number == 2) == 2
     assert found.verdict == "17 trials in both: 1 faster, 1 errs more"
+
+
+def test_names_of_one_study_alone_are_listed_apart(folders):
+    def change(study):
+        for i in (17, 4):
+            study["trials"][i]["threads"] = 7
+
+    text, page = compared(compare(*folders(change)))
+    for written in (text.replace("\\", ""), page):
+        assert len(re.findall(r"lsh [^;]*, 16 threads; lsh [^;]*, 16 threads\.", written)) == 1
+        assert len(re.findall(r"lsh [^;]*, 7 threads; lsh [^;]*, 7 threads\.", written)) == 1
 
 
 def test_hostile_names_stay_text(folders):

@@ -17,6 +17,8 @@ from truffle.reports.render import TEMPLATES
 from truffle.reports.step_times import step_times
 from truffle.reports.tables import trials_table
 
+PROBES = ("none", "ball 1", "directed 4")
+
 
 def trial(number: int, kl: float | None, speed: float | None, feasible=True, **rest) -> Trial:
     return Trial(number, "complete", kl=kl, tokens_per_s=speed, feasible=feasible, **rest)
@@ -119,6 +121,20 @@ def test_what_a_step_hides_is_said_of_the_whole_step(record):
     assert all(colours.count(f"{colour}:") == 2 for _, colour in drawn["legend"]), "one for light, one for dark"
 
 
+def test_what_attends_with_retrieval_inside_says_so(record):
+    def names() -> list[str]:
+        return [words for words, colour in step_times(parse(record))["legend"] if colour == "--part-cpu-attend"]
+
+    assert names() == ["attention on the CPU"]
+    record["trials"][17]["attend_with"] = "retrieve_attend"
+    assert names() == ["attention on the CPU, of retrieve_attend with retrieval inside"]
+    beside = step_times(parse(record))["layout"]["yaxis"]["ticktext"]
+    assert [("retrieval inside" in words) for words in beside] == ["trial 17," in words for words in beside]
+    for one in record["trials"]:
+        one["attend_with"] = "retrieve_attend"
+    assert names() == ["attention on the CPU, retrieval inside"]
+
+
 def test_no_parts_no_bars(fruitless):
     assert step_times(parse(fruitless)) is None
     assert pareto(parse(fruitless)) is None
@@ -132,6 +148,20 @@ def test_maps_take_the_fastest_trial_of_a_cell(record):
     at = cells.index((math.log10(60), 12))
     assert cells.count(cells[at]) == 1
     assert speed["data"][0]["marker"]["color"][at] == record["trials"][7]["tokens_per_s"]
+
+
+def test_maps_keep_families_probes_and_hits_apart():
+    same = {"K": 8, "L": 100, "density": 0.02}
+    one, other, hits = (
+        trial(i, 0.01, 5.0, **same, min_hits=hits, family=family)
+        for i, (hits, family) in enumerate([(2, "simhash"), (2, "cross_polytope 8"), (3, "simhash")])
+    )
+    rest = [trial(3 + i, 0.01, 5.0, K=9 + i, L=50, density=0.02, min_hits=2, probing=p) for i, p in enumerate(PROBES)]
+    drawn = k_l_maps(Study((one, other, hits, *rest)))[0]["data"][0]
+    assert len(set(zip(drawn["x"], drawn["y"], strict=True))) == 6
+    assert [round(y) for y in drawn["y"]] == [8, 8, 8, 9, 10, 11]
+    assert drawn["marker"]["symbol"] == ["circle", "pentagon", "circle", "circle", "square", "diamond"]
+    assert drawn["text"] == ["", "", "3", "", "", ""]
 
 
 def test_too_few_points_make_no_map():

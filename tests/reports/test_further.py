@@ -14,6 +14,7 @@ from truffle.reports.layers import layer_times, parts_of
 from truffle.reports.measured import Measured
 from truffle.reports.method_label import method_label
 from truffle.reports.methods import panels
+from truffle.reports.pictures import _drawing
 from truffle.reports.record import RecordError, parse
 from truffle.reports.render import html, markdown, render
 from truffle.reports.rivals import rivals
@@ -81,9 +82,42 @@ def test_rivals_stand_by_time_and_who_did_not_run_is_said(beside):
     (drawn,) = rivals(beside)
     names = ["truffle int8, 16 layers exact", "MagicPIG v0.2 kernels", "exact, the rest over the link"]
     assert drawn["layout"]["yaxis"]["ticktext"] == names
-    assert drawn["data"][0]["x"] == [15, 40, 90]
+    bars, words = drawn["data"]
+    assert bars["x"] == [15, 40, 90]
+    assert [words.strip() for words in words["text"]] == ["15.0", "40.0", "90.0"]
     assert drawn["note"].endswith("exact, all on the card did not run: needs more <b>room.")
     assert len({colour for _, colour in drawn["legend"]}) == 3
+
+
+def test_rivals_have_their_intervals(further, file_of, tmp_path):
+    for row in further["records"]:
+        row |= {"median_us_low": 14e3, "median_us_high": 17e3} if row.get("median_us") == 1.5e4 else {}
+    (drawn,) = rivals(measured.load([file_of(further)]))
+    bars, words = drawn["data"]
+    assert (bars["error_x"]["arrayminus"], bars["error_x"]["array"]) == ([1, 0, 0], [2, 0, 0])
+    assert words["x"] == [17, 40, 90]
+    (frame,) = _drawing([drawn], 1).axes
+    assert [[14, 0], [17, 0]] in [line.tolist() for lines in frame.collections for line in lines.get_segments()]
+    assert [text.get_text().strip() for text in frame.texts] == ["15.0", "40.0", "90.0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"schema_version": 1, "rates": {}}, "a profile of a host"),
+        ({"errors": {}, "steps": [], "quantile": 0.9}, "a backtest"),
+        ({"schema_version": 1, "trials": []}, "a study"),
+    ],
+)
+def test_other_files_of_ours_are_left_out_and_named(
+    record, further, folder_of, file_of, tmp_path, capsys, content, kind
+):
+    (tmp_path / "other.json").write_text(json.dumps(content), encoding="utf-8")
+    records = [str(tmp_path / "other.json"), str(file_of(further))]
+    assert main(["render", str(folder_of(record)), "--records", *records]) == 0
+    said = capsys.readouterr()
+    assert "rivals.png" in said.out
+    assert f"other.json is {kind} and has no records: left out" in said.err
 
 
 def test_draw_needs_no_study(further, file_of, tmp_path, capsys):
@@ -154,12 +188,30 @@ def test_what_is_missing_is_said_with_its_command(record, fruitless):
     page = html(study)
     missing = absent(study, {"pareto", "map", "steps"})
     names = ["Methods at equal density", "Beside exact decoding", "Threads and batch", "Accuracy by task"]
-    assert [what for what, _, _ in missing] == names
-    for what, _, command in missing:
+    assert [what for what, *_ in missing] == names
+    for what, _, _, command in missing:
         assert f"<dt>{what}</dt>" in page
         assert "python -m truffle.reports render DIR --records FILE.json" in command
-    assert "--workload llama-3.1-8b@96k" in missing[2][2]
+    assert "--workload llama-3.1-8b@96k" in missing[2][3]
     assert len(absent(parse(fruitless), set())) == 6
+
+
+def test_what_needs_a_card_is_said_where_there_is_none(record):
+    for present, words in ((True, ""), (False, ", on a machine with the card")):
+        record["gpu"]["present"] = present
+        where = {what: where for what, _, where, _ in absent(parse(record), set())}
+        assert {what for what, told in where.items() if told == words} >= {"Beside exact decoding", "Threads and batch"}
+        assert where["Accuracy by task"] == ""
+    assert "To get it, on a machine with the card:<pre>python -m truffle.bench rivals" in html(parse(record))
+
+
+def test_why_methods_do_not_stand_side_by_side(record):
+    def why() -> str:
+        return next(why for what, why, *_ in absent(parse(record), set()) if what == "Methods at equal density")
+
+    assert why() == "the search tried one method"
+    record["trials"].append(record["trials"][2] | {"number": 99, "method": "scan", "density": 0.5})
+    assert why() == "no two methods have trials near the density of what is advised"
 
 
 def test_render_writes_tables_and_pictures_of_records(record, further, folder_of, file_of):
@@ -193,6 +245,7 @@ def test_parquet_holds_every_trial(record, folder_of):
     [
         ("{", "further.json is not JSON"),
         ({"records": 3}, "records must be a list of objects, got 3"),
+        ({"something": "else"}, "records must be a list of objects, got None"),
         ({"records": [{"op": "scaling", "method": 3}]}, r"further.json: records\[0\].method must be text, got 3"),
         (
             {"records": [{"op": "accuracy_task_summary", "method": "lsh", "task": "vt", "parameters": "["}]},

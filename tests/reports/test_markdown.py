@@ -11,9 +11,9 @@ def test_markdown_lists_every_trial(record):
     lines = markdown(parse(record)).split("## All trials")[1].splitlines()
     rows = [line for line in lines if re.match(r"\| \d", line)]
     assert [int(row.split(" | ")[0].removeprefix("| ")) for row in rows] == [t["number"] for t in record["trials"]]
-    assert rows[2] == "| 2 | lsh (10, 150) | default | 16 | 4 | 39.7 | 0.0310 | 2.10\u00a0% | complete |  |"
-    assert rows[10].endswith("| complete | KL 0.0713 is above the limit 0.031 |")
-    assert rows[21].endswith(r"| – | – | – | failed | killed \| by \*signal\* 9 |")
+    assert rows[2] == "| 2 | lsh (10, 150) | default | 16 | 4 | 39.7 | 0.0310 | 2.10\u00a0% | complete |  |  |"
+    assert "| complete | KL 0.0713 is above the limit 0.031 |" in rows[10]
+    assert r"| – | – | – | failed | killed \| by \*signal\* 9 |" in rows[21]
 
 
 def test_markdown_counts_how_the_search_ended(record, fruitless):
@@ -25,7 +25,7 @@ def test_markdown_counts_how_the_search_ended(record, fruitless):
 def test_markdown_holds_together(record):
     lines = markdown(parse(record)).splitlines()
     assert lines[2].startswith("Made-up figures")
-    assert "- KL against dense: **0.0266** (0.0218 to 0.0322 at 95\u00a0%, limit 0.0310, proxy model)" in lines
+    assert "- KL against dense: **0.0266** (0.0218 to 0.0322 at 95\u00a0%, limit 0.0310, of another model)" in lines
     assert "Settings: method lsh · K 12 · L 45 · min hits 2 · probing ball 1 · sink 4" in "\n".join(lines)
     assert (
         "| lsh (10, 150) | default | 39.7 | 36.9 to 42.1 | 0.0310 | 0.0262 to 0.0364 | 2.10\u00a0% | estimated |  |"

@@ -176,7 +176,7 @@ def test_hostile_text_stays_text_in_markdown(record, folder_of):
     assert not re.search(r"(?<!\\)[`*]", body.replace("**", ""))
     assert re.fullmatch(r"\s*````\n```\n.*\n````\s*", command, re.DOTALL)
     rows = [line for line in body.splitlines() if line.startswith("| ")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 5, 11}
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {10, 7, 5, 12}
     assert len(render(folder_of(record))) == 10
 
 
