@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from truffle.autotune import known_error
 from truffle.autotune.measured_profile import with_measured
@@ -145,10 +145,12 @@ def _kept_calibration(path: Path | None, here: hardware.Cpu) -> tuple[HostCalibr
 
 def _mark_of(found: GpuProfile | HostCalibration | None) -> str:
     """Another one for other figures, whatever is said of where they come from."""
+    figures: dict[str, Any] | None = None
     if isinstance(found, GpuProfile):
-        figures = {name: figure.value for name, figure in found if isinstance(figure, Figure)}
-    else:
-        figures = found and found.model_dump(include={"cpu", "rates", "kernels", "device"})
+        entries = ((name, getattr(found, name)) for name in GpuProfile.model_fields)
+        figures = {name: entry.value for name, entry in entries if isinstance(entry, Figure)}
+    elif found:
+        figures = found.model_dump(include={"cpu", "rates", "kernels", "device"})
     return hashlib.sha256(json.dumps(figures, sort_keys=True).encode()).hexdigest()[:12]
 
 
