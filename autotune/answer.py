@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.record import ON_GPU, TrialRecord
+from truffle.model.scan_parameters import ScanParameters
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
         detail.append(f"Its KL is not told apart from the limit: {interval}, on the texts that the search chose it by.")
     if best.attend_with == ON_GPU and best.throughput_kind == "estimated":
         detail.append("Sampling on the GPU is estimated from bytes alone, in its favour: no such kernel was timed.")
+    if best.method == ScanParameters.method and best.throughput_kind == "estimated":
+        detail.append("A scan's step is predicted from the card's profile and the host's calibration: none was timed.")
     if best.filled:
         detail.append(f"What is left of the GPU's memory is filled with dense layers: {best.dense_layers}.")
     if kept_default:
@@ -119,7 +122,8 @@ def gains(best: TrialRecord, default: TrialRecord) -> bool:
 
 def _on_card(record: TrialRecord) -> tuple[object, ...]:
     """What a step's part on the card depends on."""
-    return record.attend_with == ON_GPU, record.dense_layers, record.micro_batches, record.batch_size
+    on_gpu = record.attend_with == ON_GPU
+    return record.method, on_gpu, record.dense_layers, record.micro_batches, record.batch_size
 
 
 def _over(best: TrialRecord, default: TrialRecord | None) -> float | None:

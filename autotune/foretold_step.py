@@ -6,7 +6,7 @@ from truffle.autotune import known_error
 from truffle.autotune.predict import Machine, step_time
 from truffle.bench.workloads import Workload
 from truffle.kernels.checks import ArgumentError
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, LshParameters, ScanParameters
 
 
 def foretold_too_slow(
@@ -19,8 +19,11 @@ def foretold_too_slow(
     """Why a point is neither worth `fastest_exact` tokens a second nor within the latency limit, or None.
 
     A step is taken to be as much faster than predicted as nine in ten of the back-tested ones were at most. Nothing is
-    said of methods without kernels, by a calibration without their times, or where no step was ever back-tested.
+    said of methods that sample nothing or have no kernels, by a calibration without their times, or where no step was
+    ever back-tested.
     """
+    if not isinstance(config.parameters, LshParameters | ScanParameters):
+        return None
     known = known_error.find(machine.gpu, config.method, "predicted")
     step_s = _predicted(config, workload, machine)
     if known is None or step_s is None:

@@ -49,9 +49,9 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
 
 def require_timed(methods: tuple[str, ...], target: Target) -> None:
     """Raise ArgumentError for a method whose steps nothing estimates, where the target is not here to run them."""
-    estimated = target.is_here or ScanParameters.method not in methods
-    expect(estimated, "methods", "scan only where the target is this machine: its steps are run, not estimated",
-           f"{','.join(methods)} for {target.card}")  # fmt: skip
+    estimated = target.is_here or target.host.kernels or ScanParameters.method not in methods
+    wanted = "scan only where the target is this machine, or its host is calibrated: python -m autotune calibrate"
+    expect(bool(estimated), "methods", wanted, f"{','.join(methods)} for {target.card}")
 
 
 def require_free(out: Path, resume: bool, shared: bool = False) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 from truffle.autotune import cost_model, gpu_sampling, overlap
 from truffle.autotune.cost_model import StepTime
+from truffle.autotune.host_model import HostKernels
 from truffle.autotune.host_timing import SECONDS, HostTimer, LayerTime
 from truffle.autotune.known_error import KnownError, find
+from truffle.autotune.predict import Machine, step_time
 from truffle.autotune.target import Target
 from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench import bandwidth
@@ -17,7 +19,7 @@ from truffle.bench.calibration import expected_fraction
 from truffle.bench.kinds import layer_kinds
 from truffle.bench.workloads import Workload
 from truffle.kernels import hardware
-from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, SelectingParameters
+from truffle.model.config import DecodeConfig, DenseParameters, LshParameters, ScanParameters, SelectingParameters
 
 GATHER, READ = "gather_512_bytes_per_s", "read_bytes_per_s"
 
@@ -29,7 +31,8 @@ class ThroughputMeter:
     on the machine itself and scaled. Otherwise the CPU's part is measured here on one layer, carried over to another
     host by the ratio of gather rates where one is given, and the rest of the step is estimated from the card's profile,
     as is what overlaps; all of a step that samples on the GPU, or samples nothing, is. A reference method has no
-    kernels: its layers' attention is timed as it runs on this machine's CPU, wherever its keys would be.
+    kernels: its layers' attention is timed as it runs on this machine's CPU, wherever its keys would be. A scan's step
+    is predicted, the host's part from its calibration.
 
     Attributes:
         whole_layers: runs layers on the target itself; None where that is not this machine.
@@ -47,9 +50,18 @@ class ThroughputMeter:
             return self.whole_layers.run(config)
         if isinstance(config.parameters, SelectingParameters):
             return self._by_reference(config, seconds)
+        if isinstance(config.parameters, ScanParameters):
+            return self._predicted(config, config.parameters)
         if not isinstance(config.parameters, LshParameters):
             return self._on_card(config)
         return self._sampled_on_gpu(config) if config.resident else self._answered(config, seconds)
+
+    def _predicted(self, config: DecodeConfig, p: ScanParameters) -> dict[str, Any]:
+        target, workload = self._target, self._workload
+        machine = Machine(target.gpu, HostKernels(target.host.kernels))
+        step, share = step_time(workload.shape, config, workload.context, machine), max(p.expected(workload.context))
+        known = find(target.gpu, config.method, "predicted")
+        return _estimate(step, step.total, step.total, config, known, share / workload.context)
 
     def _on_card(self, config: DecodeConfig) -> dict[str, Any]:
         """Dense, or streaming, of which nothing is sampled."""

@@ -61,7 +61,7 @@ def test_profiles_lists_the_cards(capsys):
         ),
         (
             ["--gpu", "4090", "--methods", "lsh,scan"],
-            "methods: expected scan only where the target is this machine: its steps are run, not estimated, got",
+            "methods: expected scan only where the target is this machine, or its host is calibrated: python -m ",
         ),
         (["--gpu", "4090", "--host", "nowhere.json"], "nowhere.json"),
         (["--gpu", "4090", "--vram-limit", "24"], "vram_limit: expected a size such as 24GiB, got '24'"),

@@ -169,6 +169,8 @@ def test_what_is_estimated_of_the_card_has_to_be_apart_by_more_than_repetition()
     filled = record(1, 0.01, 15.5, tokens_per_s_low=14.5, dense_layers="0,1,2,16", **near)
     assert not gains(filled, default)
     assert gains(filled.updated(tokens_per_s_low=16.1), default)
+    scanned = record(1, 0.01, 15.5, tokens_per_s_low=14.5, method="scan", **near)
+    assert not gains(scanned, default), "one was predicted, the other timed"
 
 
 def test_the_gain_covers_the_truth_whichever_round_the_contest_ends_in():

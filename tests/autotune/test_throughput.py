@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from tests.autotune.fakes import rates, space
 from truffle.autotune import cost_model, gpu_sampling, known_error, overlap
 from truffle.autotune.baselines import exact_baselines
+from truffle.autotune.host_model import HostKernels
 from truffle.autotune.host_timing import LayerTime
+from truffle.autotune.options import require_timed
+from truffle.autotune.predict import Machine, step_time
+from truffle.autotune.target import Target, host_of
 from truffle.autotune.throughput import ThroughputMeter
-from truffle.model.config import DecodeConfig, Execution, LshParameters
+from truffle.bench.bandwidth import HostCalibration
+from truffle.kernels import profiles
+from truffle.model.config import DecodeConfig, Execution, LshParameters, ScanParameters
+from truffle.model.shapes import SHAPES
+
+HOST = Path(__file__).parents[2] / "reports/results/h200/host.json"
 
 
 @pytest.fixture
@@ -65,6 +75,25 @@ def test_the_estimate_is_the_overlapped_step(asked):
     assert rates == pytest.approx([2 / seconds for seconds in bounds])
     assert rates[2] < 2 / steps[2].total
     assert rates[1] > 2 / steps[1].total
+
+
+@pytest.mark.parametrize("codes", ["auto", "host"])
+def test_a_scan_is_predicted_from_the_hosts_calibration(asked, codes):
+    host = host_of(HostCalibration.load(HOST))
+    target = Target(profiles.load("rtx-4090"), False, host, ())
+    config = DecodeConfig(parameters=ScanParameters(), execution=Execution(threads=15, codes=codes))
+    require_timed(("lsh", "scan"), target)
+    found = ThroughputMeter(space().workload, target, 2, 0).measure(config)
+    step = step_time(SHAPES["llama-3.1-8b"], config, 98_304, Machine(target.gpu, HostKernels(host.kernels)))
+    off = known_error.find(target.gpu, "scan", "predicted")
+    assert asked == [], "nothing is timed"
+    assert off is not None
+    assert off.errors.p90 > 0.3, "as the back-test says of scans"
+    assert (found["throughput_kind"], found["step_ms"]) == ("estimated", pytest.approx(step.total * 1e3))
+    assert found["tokens_per_s_low"] == pytest.approx(1 / off.seconds(step.total)[1])
+    assert found["sampled_fraction"] == pytest.approx(0.02, rel=0.5)
+    with pytest.raises(ValueError, match="or its host is calibrated"):
+        require_timed(("lsh", "scan"), dataclasses.replace(target, host=dataclasses.replace(host, kernels=())))
 
 
 def test_sampling_on_the_gpu_is_estimated_without_the_host(asked):
