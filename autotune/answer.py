@@ -61,7 +61,8 @@ def decide(records: list[TrialRecord], exact: Baseline, max_kl: float | None) ->
         f"at KL {best.kl:.4f} (limit {limit})."
     )
     detail = [f"The fastest exact way is {exact.name}: {exact_rate:.3g} tokens/s ({exact.kind})."]
-    if max_kl is not None and best.origin != "default" and (best.kl_high or 0.0) > max_kl:
+    as_default = default is not None and best.kl == default.kl  # the same sample of keys
+    if max_kl is not None and not as_default and (best.kl_high or 0.0) > max_kl:
         interval = f"{best.kl_low:.4f} to {best.kl_high:.4f}"
         detail.append(f"Its KL is not told apart from the limit: {interval}, on the texts that the search chose it by.")
     if best.attend_with == ON_GPU and best.throughput_kind == "estimated":

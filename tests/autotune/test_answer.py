@@ -34,6 +34,13 @@ def test_the_gain_over_the_default_is_stated_with_its_interval():
     assert "That is 2.00x the paper's default (10, 150) (1.90 to 2.10, by turns), which fits too." in found.detail
 
 
+@pytest.mark.parametrize(("kl", "high", "said"), [(0.019, 0.03, True), (0.02, 0.03, False), (0.01, 0.015, False)])
+def test_a_kl_that_is_not_told_apart_from_the_limit_is_said(kl, high, said):
+    default = record(0, 0.02, 15.0, origin="default")
+    found = decide([default, record(1, kl, 30.0, kl_low=0.005, kl_high=high)], EXACT, 0.02)
+    assert any("not told apart from the limit: 0.0050 to 0.0300" in line for line in found.detail) == said
+
+
 def test_no_significant_gain_keeps_the_default():
     records = [record(0, 0.02, 15.0, origin="default"), record(1, 0.01, 15.4)]
     found = decide(records, EXACT, 0.02)
