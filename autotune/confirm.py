@@ -20,13 +20,15 @@ MOST_CANDIDATES, MOST_CONTESTS = 4, 4
 def confirm(records: Sequence[TrialRecord], space: Space, bench: Bench, budget_s: float) -> list[TrialRecord]:
     """The records, with the best few and the default measured anew.
 
-    Where all of these fall behind a point that was not among them, that one is measured too, with the best of them.
+    Where all of these fall behind a point that was not among them, that one is measured too, with the best of them,
+    if there is time.
     The default is measured even where it breaks a limit: the gain over it is published.
     """
     found, end = {record.number: record for record in records}, time.monotonic() + budget_s
     for _ in range(MOST_CONTESTS):
         best = best_feasible(list(found.values()))
-        if best is None or best.confirmed:
+        over = time.monotonic() >= end and any(record.confirmed for record in found.values())
+        if best is None or best.confirmed or over:
             break
         contest = Contest(bench, default_of(list(found.values())))
         chosen = candidates(list(found.values()))

@@ -40,14 +40,21 @@ class Contest:
         self._turns: dict[int, list[dict[str, Any]]] = {}
         self._failed: dict[int, str] = {}
         self._behind: dict[int, int] = {}
+        self._seconds: dict[int, float] = {}
+        self._left_out: set[int] = set()
 
     def run(self, chosen: Sequence[TrialRecord], space: Space, end: float) -> list[TrialRecord]:
-        """The records as measured anew; rounds are made until `end` of the monotonic clock, three at least."""
+        """The records as measured anew; rounds are made until `end` of the monotonic clock, three at least.
+
+        After the first, those stay that three rounds have time for, the fastest of them first, and one beside the
+        default at least; the others' records come back as they were.
+        """
         self._turns, live = {record.number: [] for record in chosen}, list(chosen)
         for made in range(1, MOST_ROUNDS + 1):
             for record in _rotated(live, made):
                 self._take_turn(record, space)
             live = [record for record in live if record.number not in self._failed]
+            live = self._affordable(live, end - time.monotonic()) if made == 1 else live
             if made >= LEAST_ROUNDS:
                 live = self._still_in(live)
                 if time.monotonic() >= end or self._settled(live):
@@ -55,12 +62,26 @@ class Contest:
         return [self._confirmed(record) for record in chosen]
 
     def _take_turn(self, record: TrialRecord, space: Space) -> None:
-        turns = self._turns[record.number]
+        turns, started = self._turns[record.number], time.monotonic()
         try:
             found = self._bench.measure(space.config_of(record), "throughput", record.repeats + len(turns))
             turns.append(require_finite(found).figures)
         except MeasureError as error:
             self._failed[record.number] = str(error)
+        self._seconds[record.number] = time.monotonic() - started
+
+    def _affordable(self, live: list[TrialRecord], seconds: float) -> list[TrialRecord]:
+        """Those whose further turns of the least rounds take no more than that; the fastest and the default do."""
+        racing = sorted((r for r in live if r.number != self._default), key=lambda r: -self.rates(r.number)[0])
+        kept = {record.number for record in live} - {record.number for record in racing[1:]}
+        left = seconds / (LEAST_ROUNDS - 1) - sum(self._seconds[number] for number in kept)
+        for record in racing[1:]:
+            left -= self._seconds[record.number]
+            if left < 0:
+                self._left_out |= {other.number for other in racing[1:]} - kept
+                break
+            kept.add(record.number)
+        return [record for record in live if record.number in kept]
 
     def rates(self, number: int) -> list[float]:
         """Tokens a second of a point, by round."""
@@ -104,6 +125,8 @@ class Contest:
 
     def _confirmed(self, record: TrialRecord) -> TrialRecord:
         number = record.number
+        if number in self._left_out:
+            return record
         if number in self._failed:
             because = f"failed when it was measured again: {self._failed[number]}"
             return record.updated(feasible=False, infeasible_because=because)

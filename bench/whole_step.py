@@ -20,6 +20,7 @@ from truffle.model.config import DecodeConfig
 from truffle.model.generate import DensityMeter
 from truffle.model.graphs import CapturedScript, rehearse
 from truffle.model.llama import Decoder
+from truffle.model.methods.resident import ResidentLayer
 from truffle.model.methods.sampled import SampledLayer
 from truffle.model.weights import Weights
 
@@ -95,17 +96,24 @@ def fill(decoder: Decoder, keys: torch.Tensor, values: torch.Tensor) -> None:
     """Let every request of every layer have read keys and values [Hkv, n, d] on the decoder's device.
 
     Sampled layers on the host share what as many others hold as leaves more than three times the last-level cache.
+    Those on the device are copies of one: building each may take a second.
     """
     shape, batch, context = decoder.shape, decoder.config.execution.batch_size, keys.shape[1]
     distinct = layers_beyond_cache(batch * shape.kv_bytes_per_token() // shape.layers * context)
     originals: list[SampledLayer] = []
+    resident: ResidentLayer | None = None
     for index, cache in enumerate(decoder.caches):
         if isinstance(cache, SampledLayer) and len(originals) >= distinct:
             decoder.caches[index] = originals[index % distinct].twin()
             continue
+        if isinstance(cache, ResidentLayer) and resident:
+            decoder.caches[index] = resident.replica()
+            continue
         cache.prefill([keys] * batch, [values] * batch)
         if isinstance(cache, SampledLayer):
             originals.append(cache)
+        if isinstance(cache, ResidentLayer):
+            resident = cache
     decoder.lengths = [context] * batch
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -83,6 +83,11 @@ class Store:
         new._hold(0, keys)
         new._hold(1, values)
         return longer
+
+    def copied(self, **team: Any) -> Store:
+        """A store with the same contents, in memory of its own."""
+        rows = allocate(self.rows.shape, self.rows.dtype, **team)
+        return replace(self, rows=rows.copy_(self.rows))
 
     def longer(self, count: int, **team: Any) -> Store:
         """This store with `count` more rows in use, contents undefined; it grows by half when it is full."""

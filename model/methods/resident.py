@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 from typing import Self
 
@@ -33,6 +34,13 @@ class ResidentLayer(SealingLayer):
     def twin(self) -> Self:
         other = super().twin()
         other._forget_steps()
+        return other
+
+    def replica(self) -> Self:
+        """Another layer with the same contents, in memory of its own."""
+        other = self.twin()
+        other.selector = copy.deepcopy(self.selector, {id(self._ops): self._ops})
+        other.stores = [store.copied(**self._ops.rows_team) for store in self.stores]
         return other
 
     def make_room(self) -> bool:

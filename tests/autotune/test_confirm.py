@@ -70,6 +70,31 @@ def test_no_more_rounds_than_the_budget_has_time_for():
     assert len(bench.calls) == 2 * LEAST_ROUNDS
 
 
+class Clocked(Honest):
+    """Every turn takes ten seconds of a clock that nothing else moves."""
+
+    def __init__(self, rates: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(rates, noise=0.01)
+        self._now = 0.0
+        monkeypatch.setattr(time, "monotonic", lambda: self._now)
+
+    def measure(self, config, fidelity, repeat=0):
+        self._now += 10.0
+        return super().measure(config, fidelity, repeat)
+
+
+@pytest.mark.parametrize(("budget_s", "dropped"), [(120.0, []), (100.0, [220]), (80.0, [220, 180]), (0.0, [220, 180])])
+def test_the_contest_is_between_those_that_there_is_time_for(monkeypatch, budget_s, dropped):
+    """Three rounds of four take 120 seconds; of three, after a first one of four, 100."""
+    bench = Clocked({150: 12.0, 200: 20.0, 180: 18.0, 220: 14.0}, monkeypatch)
+    points = [record(n, 0.01, 500.0 + n, L=L) for n, L in ((7, 200), (8, 180), (9, 220))]
+    found = confirmed(bench, DEFAULT, *points, budget_s=budget_s)
+    assert [bench.calls.count(tables) for tables in dropped] == [1] * len(dropped)
+    assert [found[number].confirmed for number in (0, 7, 8, 9)] == [True, True, 180 not in dropped, 220 not in dropped]
+    assert found[9].tokens_per_s == (509.0 if dropped else pytest.approx(14.0, rel=0.03))
+    assert decide([r for r in found.values() if r.confirmed], EXACT, None).trial.number == 7
+
+
 def test_a_machine_that_slows_down_does_so_for_both():
     bench = Honest({150: 12.0, 200: 13.0}, noise=0.005, drift=0.05)
     found = confirmed(bench, DEFAULT, record(7, 0.01, 500.0, L=200))

@@ -31,7 +31,9 @@ from truffle.model.config import (
 )
 from truffle.model.llama import Decoder
 from truffle.model.methods.layers import layer_caches
+from truffle.model.methods.lsh import LshSelector
 from truffle.model.methods.resident import ResidentLayer
+from truffle.model.methods.scan import ScanSelector
 from truffle.model.methods.scanned import ScannedLayer
 from truffle.model.operations import DEVICE_OPS, Operations
 from truffle.model.weights import random_weights
@@ -135,6 +137,40 @@ def test_here_a_twin_seals_on_its_own():
     assert (layer.stores[0].length, layer.memory_bytes) == (length, memory)
     assert twin.stores[0].length == length + 8
     assert twin.memory_bytes > memory
+
+
+@only_interpreted
+@pytest.mark.parametrize(
+    ("parameters", "implementations", "execution"),
+    [(LSH, THERE, {"store_format": "int8"}), (SCAN, SCANNED_THERE, {"gather": "link"})],
+    ids=["tables", "scan, rows over the link"],
+)
+@torch.inference_mode()
+def test_here_a_replica_does_the_same_in_memory_of_its_own(parameters, implementations, execution):
+    decoder = Decoder(TINY, random_weights(TINY, seed=3), config(parameters, implementations, **execution))
+    decoder.prefill([tokens(20, 0)])
+    layer = decoder.caches[1]
+    replica, asked = layer.replica(), (torch.randn(1, 3, 16), *torch.randn(2, 1, 1, 16))
+    for one in (replica, layer):
+        one.make_room()
+        one.count_token()
+    first = layer.attend(*asked)
+    for memory in _memory(layer):
+        memory.zero_()
+    assert torch.equal(replica.attend(*asked), first)
+    assert not torch.equal(layer.attend(*asked), first)
+    assert replica.memory_bytes == layer.memory_bytes
+
+
+def _memory(layer: ResidentLayer) -> list[torch.Tensor]:
+    """What a layer keeps of its keys."""
+    selector = layer.selector
+    if isinstance(selector, LshSelector):
+        index = [part for segments in selector.tables.values() for s in segments for part in (s.offsets, s.ids)]
+    else:
+        assert isinstance(selector, ScanSelector)
+        index = [part for codes in selector.codes.values() for part in (codes.words, codes.scales)]
+    return [*(store.rows for store in layer.stores), *index]
 
 
 @pytest.mark.parametrize("parameters", [LSH, DenseParameters(), StreamingParameters()], ids=lambda p: p.method)
