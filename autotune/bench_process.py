@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import multiprocessing
@@ -21,8 +22,10 @@ from truffle.model.config import DecodeConfig
 SPOILS = ("CUDA error", "CUDA_ERROR", "cudaError")
 
 
-def serve(connection: Connection, make: Callable[..., Bench], arguments: tuple[Any, ...]) -> None:
-    """Make the bench, say so, and measure. Ctrl-C is for the process that asks."""
+def serve(connection: Connection, traces: str, make: Callable[..., Bench], arguments: tuple[Any, ...]) -> None:
+    """Make the bench, say so, and measure; a crash leaves in the file `traces` where Python was. Ctrl-C is for the
+    process that asks."""
+    faulthandler.enable(open(traces, "w"))  # noqa: SIM115, open as long as the process lives
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -38,6 +41,7 @@ class IsolatedBench:
         self._connection: Connection | None = None
         self._longest: dict[Fidelity, float] = {}
         self._made_s: float | None = None
+        self._traces = tempfile.NamedTemporaryFile(prefix="truffle-", suffix=".trace")  # noqa: SIM115, gone with this
 
     def __enter__(self) -> IsolatedBench:
         self.start()
@@ -58,7 +62,7 @@ class IsolatedBench:
         started = time.monotonic()
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, *self._made_by), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, self._traces.name, *self._made_by), daemon=True)
         self._process.start()
         theirs.close()
         try:
@@ -140,4 +144,13 @@ class IsolatedBench:
             return f"the process that measures ended with status {code}"
         name = signal.Signals(-code).name
         known = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-        return f"the process that measures was ended by {name}{known}"
+        return f"the process that measures was ended by {name}{known or _where(Path(self._traces.name))}"
+
+
+def _where(traces: Path) -> str:
+    """Where Python was when the process ended, if it could still say so: the thread that failed, or, where that is
+    none of Python's, the main one, which is told last."""
+    threads = re.split(r"^(?=Current thread|Thread)", traces.read_text(errors="replace"), flags=re.MULTILINE)
+    failed = next((thread for thread in threads if thread.startswith("Current")), threads[-1])
+    innermost = re.search(r'File "([^"]+)", line (\d+) in (\S+)', failed)
+    return f" in {innermost[3]} ({Path(innermost[1]).name}:{innermost[2]})" if innermost else ""

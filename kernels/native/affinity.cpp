@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -17,13 +17,24 @@ struct Cpus {
     cpu_set_t sets[SET_BYTES / sizeof(cpu_set_t)]{};
 };
 
+// The first number of a list such as 3,67; otherwise where there is none below `end`. By C's own means: C++ streams
+// depend on locales, of which the many libraries of one process may hold several.
+int first_in(const std::string& path, int end, int otherwise) {
+    int first = -1;
+    if (FILE* file = std::fopen(path.c_str(), "r")) {
+        if (std::fscanf(file, "%d", &first) != 1) first = -1;
+        std::fclose(file);
+    }
+    return first >= 0 && first < end ? first : otherwise;
+}
+
 // The lowest CPU of each CPU's core. Read once: cores do not move.
 const std::vector<int>& core_of_cpu() {
     static const std::vector<int> cores = [] {
         std::vector<int> found(std::max(1L, sysconf(_SC_NPROCESSORS_CONF)));
-        for (size_t cpu = 0; cpu < found.size(); ++cpu) {
-            std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-            if (!(file >> found[cpu])) found[cpu] = int(cpu);
+        for (int cpu = 0; cpu < int(found.size()); ++cpu) {
+            std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/";
+            found[cpu] = first_in(folder + "thread_siblings_list", int(found.size()), cpu);
         }
         return found;
     }();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from tests.autotune.fakes import Bench
 from truffle.autotune.measuring import Fidelity, Measured
 from truffle.model.config import DecodeConfig
 
-SEGFAULT, KILLED, HANGS, NO_MEMORY, NAN, SPOILT, RAISES = range(20, 27)
+SEGFAULT, KILLED, HANGS, NO_MEMORY, NAN, SPOILT, RAISES, SEGFAULT_BESIDE = range(20, 28)
 
 
 class Crashing(Bench):
@@ -20,7 +21,9 @@ class Crashing(Bench):
         tables = getattr(config.parameters, "L", 0)
         if tables in (SEGFAULT, KILLED):
             os.kill(os.getpid(), signal.SIGSEGV if tables == SEGFAULT else signal.SIGKILL)
-        if tables == HANGS:
+        if tables == SEGFAULT_BESIDE:  # a thread that is none of Python's, and runs what is no code
+            ctypes.CDLL(None).pthread_create(ctypes.byref(ctypes.c_ulong()), None, ctypes.c_void_p(8), None)
+        if tables in (HANGS, SEGFAULT_BESIDE):
             time.sleep(600)
         if tables == NO_MEMORY:
             raise torch.OutOfMemoryError("tried to allocate 99 GiB")
