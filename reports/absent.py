@@ -24,7 +24,7 @@ def absent(study: Study, groups: set[str]) -> list[tuple[str, str, str, str]]:
             f"python -m truffle.bench rivals --workload {workload} --json FILE.json",
         ),
         "scaling": (
-            "Threads and batch", "a tune does not sweep them",
+            "Threads and batch", "a tune sweeps threads at one point, and no batches",
             f"python -m truffle.bench scaling --workload {workload} --sweep-threads 1,2,4 --batch 1,2 --json FILE.json",
         ),
         "steps": (

@@ -147,8 +147,15 @@ def tally(study: Study) -> str:
 
 
 def throughput_source(study: Study) -> str:
-    ways = "; ".join(EXPLAINED.get(k, k) for k in sorted(study.kinds)) or DASH
+    ways = "; ".join(_explained(study, k) for k in sorted(study.kinds)) or DASH
     return f"{study.throughput_of}, {ways}" if study.throughput_of else ways
+
+
+def _explained(study: Study, kind: str) -> str:
+    sampled = {t.throughput_kind for t in study.trials if t.plotted and not t.exact}
+    if kind == "estimated" and sampled and kind not in sampled:
+        return "ways of exact attention that were not run, estimated by the cost model"
+    return EXPLAINED.get(kind, kind)
 
 
 def accuracy_source(study: Study) -> str:

@@ -1,14 +1,15 @@
 """Every figure of a report by its name, as plain plotly JSON; a name that ends in a number is one of several."""
 
-from . import layers, maps, methods, plots, rivals, scaling, step_times
+from . import layers, maps, methods, plots, rivals, scaling, step_times, thread_sweep
 from .measured import Measured
 from .record import Study
 
 
 def figures(study: Study, measured: Measured) -> dict[str, dict]:
-    """Those that there is data for: pareto, steps, layers, rivals-0.., map-0.., scaling-0.., methods-0.. ."""
+    """Those that there is data for: pareto, threads, steps, layers, rivals-0.., map-0.., scaling-0.., methods-0.. ."""
     found = {
         "pareto": plots.pareto(study),
+        "threads": thread_sweep.by_threads(study),
         "steps": step_times.step_times(study),
         "layers": layers.layer_times(measured),
     }

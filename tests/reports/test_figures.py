@@ -16,6 +16,7 @@ from truffle.reports.record import Study, Trial, parse
 from truffle.reports.render import TEMPLATES
 from truffle.reports.step_times import step_times
 from truffle.reports.tables import trials_table
+from truffle.reports.thread_sweep import by_threads
 
 PROBES = ("none", "ball 1", "directed 4")
 
@@ -35,6 +36,26 @@ def test_front_leaves_out_the_dominated_the_infeasible_and_the_unknown():
         trial(6, 0.05, 21.0),
     ]
     assert [t.number for t in pareto_front(trials)] == [0, 1, 6]
+
+
+def at(number: int, threads: int, speed: float, origin: str = "threads", K: int = 10, **rest) -> Trial:
+    ran = {"parameters": {"K": K}, "execution": {"threads": threads, "batch_size": 2, "pinning": str(number)}}
+    rest = {"status": "complete", "threads": threads, "batch_size": 2, "origin": origin} | rest
+    return Trial(number, kl=0.01, tokens_per_s=speed, throughput_kind="measured", config=json.dumps(ran), **rest)
+
+
+def test_the_swept_point_is_drawn_with_every_number_of_threads():
+    best = at(1, 16, 70.0, "search", confirmed=True, tokens_per_s_low=60.0, tokens_per_s_high=85.0)
+    others = at(0, 4, 99.0, "search", K=11), at(2, 16, 75.0, "search"), at(5, 2, 9.0, status="failed")
+    found = by_threads(Study((*others, best, at(3, 1, 30.0), at(4, 8, 60.0))))
+    assert found is not None
+    points = found["data"][0]
+    assert (points["x"], points["y"]) == ([0.0, 3.0, 4.0], [30.0, 60.0, 70.0])
+    assert (points["error_y"]["arrayminus"], points["error_y"]["array"]) == ([0.0, 0.0, 10.0], [0.0, 0.0, 15.0])
+    assert found["layout"]["xaxis"]["ticktext"] == ["1", "8", "16"]
+    assert found["layout"]["yaxis"]["title"]["text"] == "tokens/s (measured)"
+    assert by_threads(Study((best, *others))) is None, "nothing was swept"
+    assert by_threads(Study((at(3, 1, 30.0), at(0, 2, 30.0, "search", K=11)))) is None, "one number alone"
 
 
 def test_roles_and_highlights(record):
