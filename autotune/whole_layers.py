@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from truffle.autotune.memory import WEIGHT_BYTES, gpu_shortage, memory
 from truffle.autotune.target import Target
-from truffle.bench import decode, whole_step
+from truffle.bench import decode, synthetic, whole_step
 from truffle.bench.vram import limit_vram
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig
@@ -50,6 +51,11 @@ class WholeLayers:
             "samples": {"step_ms": [us / 1e3 for us in samples_us]},
         }
 
+    @functools.cached_property
+    def _material(self) -> whole_step.Material:
+        """What all points have in common, which takes seconds to make."""
+        return synthetic.material(self._workload, "cuda", torch.bfloat16)
+
     def _on_cpu(self, config: DecodeConfig, samples_us: list[float]) -> dict[str, Any]:
         return decode.time_workload(self._workload, config, STEPS, torch.bfloat16, samples_us)
 
@@ -60,5 +66,5 @@ class WholeLayers:
             raise RuntimeError(shortage)
         gc.collect()  # a decoder and its captured parts refer to one another
         torch.cuda.empty_cache()
-        timed = whole_step.time_steps(self._workload, config, STEPS, "cuda", torch.bfloat16, samples_us=samples_us)
-        return timed[0]
+        how = ("cuda", torch.bfloat16, self._material, samples_us)
+        return whole_step.time_steps(self._workload, config, STEPS, *how)[0]

@@ -96,6 +96,7 @@ def test_whole_steps_run_with_them(monkeypatch):
         return dict.fromkeys(names, 1.0), []
 
     monkeypatch.setattr("truffle.autotune.whole_layers.whole_step.time_steps", run)
+    monkeypatch.setattr("truffle.autotune.whole_layers.synthetic.material", lambda *_: ())
     monkeypatch.setattr("truffle.autotune.whole_layers.limit_vram", lambda limit, needed: limit)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * GIB, 100 * GIB))
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)

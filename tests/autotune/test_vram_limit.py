@@ -125,17 +125,24 @@ class Card:
     def __init__(self, monkeypatch, fail_above: int | None = None):
         self.fractions: list[float] = []
         self.runs: list[tuple[DecodeConfig, float]] = []
+        self.made: list[str] = []
         self._fail_above = fail_above
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100 * GIB, 100 * GIB))
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
         monkeypatch.setattr("truffle.autotune.whole_layers.limit_vram", self._limit)
         monkeypatch.setattr(whole_layers.whole_step, "time_steps", self._run)
+        monkeypatch.setattr(whole_layers.synthetic, "material", self._material)
 
     def _limit(self, limit_bytes, needed_bytes):
         self.fractions.append(limit_bytes / (100 * GIB))
         return limit_bytes
 
-    def _run(self, workload, config, steps, device, dtype, samples_us):
+    def _material(self, workload, device, dtype):
+        self.made.append(f"{workload.id} on {device}")
+        return self.made[-1]
+
+    def _run(self, workload, config, steps, device, dtype, material, samples_us):
+        assert material == f"{workload.id} on {device}"
         self.runs.append((config, self.fractions[-1] if self.fractions else 1.0))
         batch = config.execution.batch_size
         if self._fail_above is not None and batch > self._fail_above:
@@ -183,6 +190,7 @@ def test_an_exact_way_is_run_as_far_as_memory_lasts(monkeypatch):
     way, bench = dataclasses.replace(EXACT, batch_size=4), Steps(WholeLayers(held.workload, held.target))
     found = measured(way, bench, 2)
     assert [config.execution.batch_size for config, _ in card.runs] == [1, 2, 4]
+    assert len(card.made) == 1, "weights and keys are made once"
     assert (found.batch_size, found.tokens_per_s, found.kind) == (2, 20.0, "measured")
     Card(monkeypatch, fail_above=0)
     none = measured(way, bench, 2)
