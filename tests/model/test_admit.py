@@ -42,7 +42,11 @@ class Alone:
 
 
 def assert_same(logits: torch.Tensor, requests: list[Alone]) -> None:
-    torch.testing.assert_close(logits, torch.cat([request.logits for request in requests]), atol=2e-4, rtol=1e-4)
+    """Within rounding. A scan takes queries in eight bits, of which one may fall the other way in a batch's product:
+    that moves a request's logits by a thousandth, where another draw of keys moves them by one."""
+    alone = torch.cat([request.logits for request in requests])
+    scans = isinstance(requests[0].decoder.config.parameters, ScanParameters)
+    torch.testing.assert_close(logits, alone, atol=5e-3 if scans else 2e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("parameters", METHODS, ids=lambda p: p.method)
