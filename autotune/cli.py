@@ -104,7 +104,7 @@ def add_tune_arguments(tune: argparse.ArgumentParser) -> None:
     tune.add_argument(
         "--timeout",
         type=float,
-        default=480.0,
+        default=360.0,
         help="seconds of this run's search; confirming the best takes up to a quarter as long again (%(default)s)",
     )
     tune.add_argument(

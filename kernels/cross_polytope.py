@@ -34,9 +34,23 @@ def cross_polytope_codes(
     x = x.float() if center is None else x.float() - center[:, None]
     across, columns = x.transpose(1, 2), sum(hashes)
     tables = max(1, _SCRATCH // (x.shape[0] * x.shape[1] * columns))
-    for part, into in zip(planes.split(tables * columns, dim=1), codes.split(tables, dim=1), strict=True):
-        projections = (part.T @ across).unflatten(1, (into.shape[1], -1))
-        into.copy_(_packed(projections, hashes))
+    pack, first = _pack_here if x.device.type == "cpu" else _pack_there, 0
+    for part in planes.split(tables * columns, dim=1):
+        projections = (part.T @ across).unflatten(1, (part.shape[1] // columns, columns))
+        pack(projections, hashes, codes, first)
+        first += projections.shape[1]
+
+
+def _pack_here(projections: torch.Tensor, hashes: tuple[int, ...], codes: torch.Tensor, first: int) -> None:
+    from truffle.kernels.cross_polytope_numba import pack
+    from truffle.kernels.numba_support import launching
+
+    with launching(torch.get_num_threads()):
+        pack(projections.contiguous().numpy(), np.array(hashes), codes.numpy(), first)
+
+
+def _pack_there(projections: torch.Tensor, hashes: tuple[int, ...], codes: torch.Tensor, first: int) -> None:
+    codes[:, first : first + projections.shape[1]] = _packed(projections, hashes).to(codes.dtype)
 
 
 def _packed(projections: torch.Tensor, hashes: tuple[int, ...]) -> torch.Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from truffle.kernels import cross_polytope
 from truffle.kernels.collision import TABLE_CELLS, CollisionLaw
 from truffle.kernels.cross_polytope import CrossPolytopeLaw, cross_polytope_codes, hashes_of, log_agreement
 from truffle.kernels.planes import hyperplanes
@@ -49,6 +50,20 @@ def test_one_coordinate_is_a_sign():
     cosines = np.linspace(-0.99, 1, 50)
     law, plain = CrossPolytopeLaw(6, 20, 2, coordinates=1), CollisionLaw(6, 20, 2)
     assert law.log_inclusion(cosines) == pytest.approx(plain.log_inclusion(cosines), abs=1e-9)
+
+
+@pytest.mark.parametrize(("K", "coordinates", "L", "n"), [(10, 32, 7, 1500), (6, 16, 3, 1), (5, 1, 40, 33)])
+def test_the_cpus_codes_are_those_of_plain_torch(monkeypatch, K, coordinates, L, n):
+    hashes = hashes_of(K, coordinates)
+    x, center = torch.randn(2, n, 24), torch.randn(2, 24)
+    planes = torch.from_numpy(hyperplanes(24, sum(hashes), L, 0, 0).copy())
+    found, want = torch.zeros(2, 2, L, n, dtype=torch.uint16)
+    monkeypatch.setattr(cross_polytope, "_SCRATCH", 3 * 2 * n * sum(hashes))  # a last part of one table or two
+    cross_polytope_codes(x, planes, center, found, hashes)
+    monkeypatch.setattr(cross_polytope, "_pack_here", cross_polytope._pack_there)
+    cross_polytope_codes(x, planes, center, want, hashes)
+    assert torch.equal(found, want)
+    assert len(found.int().unique()) > 1
 
 
 def test_a_table_is_as_many_hashes_as_its_bits_take_and_the_last_may_be_smaller():
