@@ -17,8 +17,9 @@ struct Cpus {
     cpu_set_t sets[SET_BYTES / sizeof(cpu_set_t)]{};
 };
 
-// The first number of a list such as 3,67; otherwise where there is none below `end`. By C's own means: C++ streams
-// depend on locales, of which the many libraries of one process may hold several.
+// The first number of a list such as 3,67; otherwise where there is none below `end`. By C's own means: a C++ stream asks
+// the locale of the process, which another copy of the C++ library may have made, and crashed on an image whose copies
+// differ.
 int first_in(const std::string& path, int end, int otherwise) {
     int first = -1;
     if (FILE* file = std::fopen(path.c_str(), "r")) {
