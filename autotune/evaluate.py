@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from truffle.autotune.filling import OWN_LAYERS, with_layers
+from truffle.autotune.filling import OWN_LAYERS, Sampling, with_layers
 from truffle.autotune.task_scores import TaskMeter
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
 from truffle.bench.dense_run import DenseRun
-from truffle.model.config import DecodeConfig, Execution, LshParameters, MethodParameters
+from truffle.model.config import DecodeConfig, Execution, MethodParameters
 from truffle.model.weights import LoadedModel
 
 SCREENED_LAYERS, SCREENED_STEPS = 4, 6
@@ -113,5 +113,4 @@ def accuracy_key(config: DecodeConfig) -> str:
 
 def _measured_parameters(config: DecodeConfig) -> MethodParameters:
     p = config.parameters
-    more = isinstance(p, LshParameters) and len(p.dense_layers) > len(OWN_LAYERS)
-    return with_layers(p, OWN_LAYERS) if more else p
+    return with_layers(p, OWN_LAYERS) if isinstance(p, Sampling) and len(p.dense_layers) > len(OWN_LAYERS) else p

@@ -6,28 +6,36 @@ against 100 us a token at 96K, Llama-3.1-8B, batch 1), so that every layer that 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from truffle.bench.vram import building_bytes, filled
-from truffle.model.config import PAPER_DEFAULT, DecodeConfig, LshParameters, ModelShape
+from truffle.model.config import PAPER_DEFAULT, DecodeConfig, LshParameters, ModelShape, ScanParameters
 
 OWN_LAYERS = PAPER_DEFAULT.dense_layers
+Sampling: TypeAlias = LshParameters | ScanParameters
 
 
-def filled_layers(shape: ModelShape, context: int, batch: int, room_bytes: int) -> tuple[int, ...] | None:
-    """The dense layers where as many more than the method's own are kept as `room_bytes` of the card hold beside what
-    filling their caches takes in passing.
+def filled_layers(shape: ModelShape, config: DecodeConfig, context: int, room_bytes: int) -> tuple[int, ...] | None:
+    """The dense layers of `config`, of lsh or scan, where as many more than the methods' own are kept as `room_bytes`
+    of the card hold beside what filling their caches takes in passing.
 
-    None where there is no room for one more, or for all of them: that is exact attention, a rival of its own. How keys
-    are hashed and stored makes no difference, as the host holds them.
+    None where there is no room for one more, or for all of them: that is exact attention, a rival of its own.
     """
     own = tuple(layer for layer in OWN_LAYERS if layer < shape.layers)
-    execution = DecodeConfig().execution.model_copy(update={"batch_size": batch})
-    config = DecodeConfig(parameters=with_layers(PAPER_DEFAULT, own), execution=execution)
+    assert isinstance(config.parameters, Sampling)
+    config = config.model_copy(update={"parameters": with_layers(config.parameters, own)})
     found = filled(shape, config, context, room_bytes - building_bytes(shape, context)).parameters
-    assert isinstance(found, LshParameters)
+    assert isinstance(found, Sampling)
     return found.dense_layers if len(own) < len(found.dense_layers) < shape.layers else None
 
 
-def with_layers(parameters: LshParameters, layers: tuple[int, ...]) -> LshParameters:
+def default_tables(batch: int) -> DecodeConfig:
+    """The paper's default for a batch: how keys are hashed and stored is the host's affair, and fills no card."""
+    execution = DecodeConfig().execution.model_copy(update={"batch_size": batch})
+    return DecodeConfig(parameters=PAPER_DEFAULT, execution=execution)
+
+
+def with_layers(parameters: Sampling, layers: tuple[int, ...]) -> Sampling:
     """The parameters with other dense layers."""
     return parameters.model_copy(update={"dense_layers": layers})
 

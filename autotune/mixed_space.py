@@ -34,11 +34,11 @@ class MixedSpace(Space):
         return {**super().marks, **ranges, "codes": scan_space.places(self) if scan_space.SCAN in self.methods else ()}
 
     def first_points(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Those of lsh, then every other method as it is by default."""
+        """Those of lsh, then every other method as it is by default, scan also filling the card."""
         if LSH in self.methods:
             yield from ((origin, {**self._choice(LSH), **point}) for origin, point in super().first_points())
         for method in self._others:
-            yield "method", {**self._choice(method), **self._planned(method)}
+            yield from ((origin, {**self._choice(method), **point}) for origin, point in self._planned(method))
 
     def suggest(self, trial: optuna.Trial) -> DecodeConfig:
         """A point as the sampler asks for it: the method, and then only what makes a difference to that one."""
@@ -53,12 +53,11 @@ class MixedSpace(Space):
             point["threads"] = trial.suggest_int("threads", 0, len(self.threads) - 1)
         return self.config(point)
 
-    def _planned(self, method: str) -> dict[str, Any]:
-        """A method as it is by default."""
+    def _planned(self, method: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if method == scan_space.SCAN:
             return scan_space.planned(self)
         threads = {"threads": len(self.threads) - 1} if self._asks_threads(method) else {}
-        return {**method_space.default_point(method), "batch_size": 1, **threads}
+        return iter([("method", {**method_space.default_point(method), "batch_size": 1, **threads})])
 
     def config(self, point: dict[str, Any]) -> DecodeConfig:
         """The decode config of a point; a method without kernels has a batch and threads to be run with, no more."""
@@ -77,8 +76,11 @@ class MixedSpace(Space):
 
     def _most_batch_of(self, method: str) -> int:
         point = {"method": method, **method_space.default_point(method)}
-        batches = range(MOST_BATCH, 1, -1)
-        return next((b for b in batches if self._shortage(self.config({**point, "batch_size": b})) is None), 1)
+        for batch in range(MOST_BATCH, 1, -1):
+            ways = [{**point, "batch_size": batch, "fill_vram": fill} for fill in (False, True)]
+            if any(self._shortage(self.config(way)) is None for way in ways):
+                return batch
+        return 1
 
     @property
     def _others(self) -> tuple[str, ...]:

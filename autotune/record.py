@@ -119,7 +119,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     settings |= {"wait_policy": execution.wait_policy, "micro_batches": execution.micro_batches}
     if isinstance(p, LshParameters):
         settings |= {
-            "label": _label(p, config), "store_format": execution.store_format,
+            "label": _tables(p) + _beside(config), "store_format": execution.store_format,
             "K": p.K, "L": p.L, "min_hits": p.min_hits, "family": family(p), "probing": p.probing.name, "sink": p.sink,
             "window": p.window, "dense_layers": written(p.dense_layers), "seed": p.seed,
             "attend_with": _attends_with(config),
@@ -128,7 +128,7 @@ def describe(config: DecodeConfig) -> dict[str, Any]:
     own = {name: getattr(p, name) for name in ("sink", "window", "seed") if hasattr(p, name)}
     if not isinstance(p, DenseParameters):
         own["dense_layers"] = written(p.dense_layers)
-    return settings | own | {"label": label(p), "parameters": p.model_dump_json()}
+    return settings | own | {"label": label(p) + _beside(config), "parameters": p.model_dump_json()}
 
 
 def family(p: LshParameters) -> str:
@@ -142,14 +142,24 @@ def _attends_with(config: DecodeConfig) -> str:
     return FUSED if config.fused else APART
 
 
-def _label(p: LshParameters, config: DecodeConfig) -> str:
+def _tables(p: LshParameters) -> str:
     """K and L, and what is not as in the paper."""
     hits = f", min_hits {p.min_hits}" if p.min_hits != 2 else ""
     probing = f", {p.probing.name}" if p.probing.amount else ""
     probing += f", {family(p)}" if p.family != "simhash" else ""
+    return f"lsh ({p.K}, {p.L}){hits}{probing}"
+
+
+def _beside(config: DecodeConfig) -> str:
+    """How rows are stored, which layers are dense and where sampling is done, as far as not by default."""
     stored = ", int8" if config.execution.store_format == "int8" else ""
-    dense = "" if p.dense_layers == OWN_LAYERS else f", {len(p.dense_layers)} dense layers"
-    return f"lsh ({p.K}, {p.L}){hits}{probing}{stored}{dense}" + (", on the GPU" if config.resident else "")
+    layers = getattr(config.parameters, "dense_layers", OWN_LAYERS)
+    dense = "" if layers == OWN_LAYERS else f", {len(layers)} dense layers"
+    if config.linked:
+        return f"{stored}{dense}, rows over the link"
+    if config.resident:
+        return f"{stored}{dense}, on the GPU"
+    return f"{stored}{dense}" + (", codes on the host" if config.execution.codes == "host" else "")
 
 
 def memory_fields(needed: Memory) -> dict[str, int]:

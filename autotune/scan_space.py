@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import optuna
 
 from truffle.autotune.exact_part import PLAIN_EXACT, asked_exact
-from truffle.autotune.filling import read
+from truffle.autotune.filling import OWN_LAYERS, read, written
 from truffle.autotune.method_space import default_point, point_parameters, suggested_point
 from truffle.autotune.record import ON_GPU
 from truffle.autotune.space import GPU_KERNELS, STORE_FORMATS, Space
@@ -34,22 +35,30 @@ def suggested(space: Space, trial: optuna.Trial) -> dict[str, Any]:
     point["store_format"] = trial.suggest_categorical("store_format", STORE_FORMATS)
     if len(places(space)) > 1:
         point["codes"] = trial.suggest_categorical("codes", places(space))
-    apart = point.get("codes") not in (LINK, ON_GPU)
-    return {**point, **space.on_host(trial, _host_ops(point))} if apart else point
+    if point.get("codes") not in (LINK, ON_GPU):
+        point |= space.on_host(trial, _host_ops(point))
+    if point["dense_layers"] == written(OWN_LAYERS) and _filling(space, point):
+        point["fill_vram"] = trial.suggest_categorical("fill_vram", (False, True))
+    return point
 
 
-def planned(space: Space) -> dict[str, Any]:
-    """The method as it is by default, one request on all threads."""
+def planned(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The method as it is by default, one request on all threads; then filling the card, where that is a choice."""
     point = {**default_point(SCAN), **PLAIN_EXACT, "batch_size": 1, "store_format": STORE_FORMATS[0]}
     if len(places(space)) > 1:
         point["codes"] = DEVICE
-    return {**point, **space.plain_host(_host_ops(point))}
+    point |= space.plain_host(_host_ops(point))
+    may_fill = _filling(space, point)
+    yield "method", {**point, "fill_vram": False} if may_fill else point
+    if may_fill:
+        yield "search", {**point, "fill_vram": True}
 
 
 def config(space: Space, point: dict[str, Any]) -> DecodeConfig:
     """The decode config of a point; what it says nothing of is as it is by default."""
     exact: dict[str, Any] = {f"{SCAN}.{name}": point[name] for name in ("sink", "window") if name in point}
-    exact[f"{SCAN}.dense_layers"] = read(point.get("dense_layers"))
+    layers = _filling(space, point) if point.get("fill_vram") else point.get("dense_layers")
+    exact[f"{SCAN}.dense_layers"] = read(layers)
     parameters = point_parameters(SCAN, {**point, **exact}, space.seed)
     if point.get("codes") == ON_GPU:
         named, how = dict.fromkeys(OPS, GPU_KERNELS), {**point, "codes": "auto"}
@@ -59,6 +68,13 @@ def config(space: Space, point: dict[str, Any]) -> DecodeConfig:
         by = point.get("kernels", "auto")
         named, how = {} if by == "auto" else dict.fromkeys(_host_ops(point), by), point
     return DecodeConfig(parameters=parameters, execution=space.execution(how), implementations=named)
+
+
+def _filling(space: Space, point: dict[str, Any]) -> str | None:
+    """The dense layers that fill what the point leaves of the card; None beside stores, or where that is no choice."""
+    if point.get("codes") == ON_GPU:
+        return None
+    return space.filling_beside(config(space, {**point, "fill_vram": False}))
 
 
 def _host_ops(point: dict[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import optuna
 from truffle.autotune.baselines import MOST_BATCH
 from truffle.autotune.bounds import too_slow
 from truffle.autotune.exact_part import DENSE_LAYERS, PLAIN_EXACT, SINKS, WINDOWS, asked_exact
-from truffle.autotune.filling import OWN_LAYERS, filled_layers, read, written
+from truffle.autotune.filling import OWN_LAYERS, default_tables, filled_layers, read, written
 from truffle.autotune.foretold_step import foretold_too_slow
 from truffle.autotune.host_choices import isas, kernels
 from truffle.autotune.host_model import HostKernels
@@ -123,8 +123,12 @@ class Space:
 
         None where there is no such choice: no more fit, or all do. Beside stores and tables the card is not filled.
         """
+        return self.filling_beside(default_tables(batch))
+
+    def filling_beside(self, config: DecodeConfig) -> str | None:
+        """`filling` for a config of lsh or scan, whose codes may lie on the card."""
         workload = self.workload
-        layers = filled_layers(workload.shape, workload.context, batch, self.target.usable_gpu_bytes)
+        layers = filled_layers(workload.shape, config, workload.context, self.target.usable_gpu_bytes)
         return written(layers) if layers else None
 
     @functools.cached_property

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import optuna
 import pytest
 import torch
 
 from tests.autotune.fakes import record, space
-from truffle.autotune import evaluate, overlap
+from truffle.autotune import evaluate, host_choices, overlap, scan_space
 from truffle.autotune.answer import decide
 from truffle.autotune.baselines import Baseline
 from truffle.autotune.evaluate import AccuracyMeter, accuracy_key
-from truffle.autotune.filling import filled_layers
+from truffle.autotune.filling import default_tables, filled_layers, read, with_layers
 from truffle.autotune.measuring import ACCURACY_FIGURES
 from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.outputs import study_record, tuned_config
 from truffle.autotune.record import describe
 from truffle.autotune.whole_layers import WholeLayers
 from truffle.bench.accuracy import Setting
-from truffle.model.config import DecodeConfig, LshParameters
+from truffle.bench.vram import static_bytes
+from truffle.model.config import DecodeConfig, Execution, LshParameters, ScanParameters
 from truffle.model.shapes import SHAPES
 from truffle.model.tuned import Study
 
@@ -39,7 +41,7 @@ def test_as_many_layers_as_fit_and_not_one_more():
     weights, dense, sampled = 2 * 8_030_261_248, CONTEXT * 4096, (4 + 64 + 1024) * 4096
     held, building = [weights + count * dense + (32 - count) * sampled for count in (15, 16)], 3 * dense
     assert held[0] <= target.usable_gpu_bytes - building < held[1]
-    assert filled_layers(LLAMA, CONTEXT, 1, target.usable_gpu_bytes) == MORE
+    assert filled_layers(LLAMA, default_tables(1), CONTEXT, target.usable_gpu_bytes) == MORE
     found = memory(LLAMA, filled(), CONTEXT, has_gpu=True)
     assert found.gpu_bytes == held[0]
     assert does_not_fit(found, target) is None
@@ -60,9 +62,37 @@ def test_as_many_layers_as_fit_and_not_one_more():
     ],
 )
 def test_a_choice_there_is_only_where_some_more_fit_and_not_all(shape, batch, room_gib, count):
-    found = filled_layers(shape, CONTEXT if shape is LLAMA else 8192, batch, int(room_gib * GIB))
+    context = CONTEXT if shape is LLAMA else 8192
+    found = filled_layers(shape, default_tables(batch), context, int(room_gib * GIB))
     assert found is None if count is None else len(found) == count
     assert found is None or max(found) < shape.layers
+
+
+def test_a_scan_leaves_less_of_the_card_for_its_codes_and_is_asked_whether_to_fill_it(monkeypatch):
+    host_choices.kernels(scan_space.OPS)  # those of the host, before a card's are said to run
+    monkeypatch.setattr("truffle.autotune.scan_space.registry.why_not", lambda op, name: None)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    there = space(gpu="h200", vram_limit_gib=24, present=True, methods=("scan",))
+    room, layers = there.target.usable_gpu_bytes - 3 * CONTEXT * 4096, {}
+    for trial in [study.ask() for _ in range(300)]:
+        config, asked = there.suggest(trial), trial.params
+        found, plain = config.parameters, asked["dense_layers"] == "0,16"
+        if not asked.get("fill_vram"):
+            assert found.dense_layers == read(asked["dense_layers"])
+            assert not plain or asked["codes"] == "gpu" or "fill_vram" in asked or there.filling_beside(config) is None
+            continue
+        assert plain
+        assert asked["codes"] != "gpu"
+        assert len(found.dense_layers) > 2
+        more = with_layers(found, tuple(sorted({*found.dense_layers, min({*range(32)} - {*found.dense_layers})})))
+        held = [static_bytes(LLAMA, config.model_copy(update={"parameters": p}), CONTEXT) for p in (found, more)]
+        assert held[0] <= room < held[1]
+        if config.execution.batch_size == 1:
+            layers.setdefault(asked["codes"], set()).add(len(found.dense_layers))
+    assert max(layers["device"]) < min(layers["host"]), "codes take the place of layers"
+    assert layers["link"] & layers["device"], "rows are on the host either way"
+    origins = [(origin, there.config(point).parameters.dense_layers) for origin, point in there.first_points()]
+    assert origins == [("method", (0, 16)), ("search", (*range(11), 16))]
 
 
 def test_a_host_with_less_to_hold_takes_larger_batches(monkeypatch):
@@ -118,12 +148,16 @@ def test_accuracy_is_measured_with_the_methods_own_layers_at_most(monkeypatch):
         meter.statistics(config), meter.output_error(config), meter.kl(config)
     assert [config.parameters.dense_layers for config in seen] == [(0, 16)] * 3 + [(0,)] * 3
     assert accuracy_key(filled()) == accuracy_key(DecodeConfig(parameters=LshParameters()))
+    scans = [DecodeConfig(parameters=ScanParameters(dense_layers=layers)) for layers in (MORE, (0, 16), (0,))]
+    assert accuracy_key(scans[0]) == accuracy_key(scans[1]) != accuracy_key(scans[2])
 
 
 def test_record_answer_study_and_tuned_file_say_which_layers_are_dense():
     there = space()
     settings = describe(there.config_of(record(0, 0.01, 20.0, dense_layers=TEXT)))
     assert (settings["dense_layers"], settings["label"]) == (TEXT, "lsh (10, 150), 15 dense layers")
+    scan = DecodeConfig(parameters=ScanParameters(dense_layers=MORE), execution=Execution(codes="host"))
+    assert describe(scan)["label"] == "scan, 15 dense layers, codes on the host"
     points = [record(0, 0.01, 20.0, origin="default", dense_layers="0,16", **FIGURES),
               record(1, 0.01, 30.0, dense_layers=TEXT, **FIGURES)]  # fmt: skip
     answer = decide(points, EXACT, 0.02)

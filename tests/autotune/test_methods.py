@@ -77,8 +77,8 @@ def test_every_method_is_drawn_and_asked_only_for_its_own():
     for config, params in found:
         assert params["method"] == config.method
         assert {name.split(".")[0] for name in params if "." in name} <= {config.method}
-        assert config.method == "lsh" or not {"on_gpu", "fill_vram", "attend_with", "K", "probing"} & set(params)
-        assert config.method in ("lsh", "scan") or not {"store_format", "codes", "sink"} & set(params)
+        assert config.method == "lsh" or not {"on_gpu", "attend_with", "K", "probing"} & set(params)
+        assert config.method in ("lsh", "scan") or not {"store_format", "codes", "sink", "fill_vram"} & set(params)
         assert config.method in ("lsh", "scan") or not config.implementations
 
 
