@@ -31,11 +31,10 @@ class Arm:
         self._start()
 
     def _start(self) -> None:
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, str(self._tree)],
             cwd=self._tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, bufsize=0,
-            env=environment | {"OMP_WAIT_POLICY": "passive"}, start_new_session=True,
+            env=os.environ | {"OMP_WAIT_POLICY": "passive"}, start_new_session=True,
         )  # fmt: skip
         self._ready = False
 

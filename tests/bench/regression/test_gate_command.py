@@ -143,3 +143,26 @@ def test_a_worker_of_another_checkout_is_refused(tmp_path):
     finally:
         worker.close()
     assert sys.path[0] != str(tmp_path)
+
+
+ANSWERS = """import carried, json
+def main():
+    print(json.dumps({"folders": []}), flush=True)
+    input()
+    print(json.dumps({"found": carried.NAME}), flush=True)
+"""
+
+
+def test_a_worker_is_its_trees_own_and_finds_packages_where_this_process_does(tmp_path, monkeypatch):
+    for folder in ("tree/truffle/bench/regression", "packages/truffle"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "tree/truffle/__init__.py").touch()
+    (tmp_path / "packages/truffle/__init__.py").write_text("raise RuntimeError('not of the tree')")
+    (tmp_path / "packages/carried.py").write_text("NAME = 'carried'")
+    (tmp_path / "tree/truffle/bench/regression/worker.py").write_text(ANSWERS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"))
+    worker = arm.Arm(tmp_path / "tree")
+    try:
+        assert worker.ask(do="names") == {"found": "carried"}
+    finally:
+        worker.close()
