@@ -15,7 +15,7 @@ from truffle.bench.vram import limit_vram
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig
 
-STEPS = 20
+STEPS, WITHIN_S = 20, 10.0  # of a step that takes a third of a second and more, fewer tell enough
 
 
 class WholeLayers:
@@ -66,5 +66,5 @@ class WholeLayers:
             raise RuntimeError(shortage)
         gc.collect()  # a decoder and its captured parts refer to one another
         torch.cuda.empty_cache()
-        how = ("cuda", torch.bfloat16, self._material, samples_us)
+        how = ("cuda", torch.bfloat16, self._material, samples_us, WITHIN_S)
         return whole_step.time_steps(self._workload, config, STEPS, *how)[0]

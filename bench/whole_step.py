@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from truffle.model.weights import Weights
 
 Material = tuple[Weights, torch.Tensor, torch.Tensor]
 
-OBSERVED_STEPS, WARM_UP_STEPS, TRACED_STEPS = 2, 3, 5
+OBSERVED_STEPS, WARM_UP_STEPS, FEWEST_STEPS, TRACED_STEPS = 2, 3, 5, 5
 
 
 @torch.inference_mode()
@@ -38,8 +39,11 @@ def time_steps(
     dtype: torch.dtype,
     material: Material | None = None,
     samples_us: list[float] | None = None,
+    within_s: float = math.inf,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Decode `steps` steps of the whole model; returns a record and the timeline's, a layer of each lane.
+
+    Once they have taken `within_s` seconds, five timed ones do.
 
     Sampled layers have exact slots of their own, but share stores and tables with as many others as leaves more than
     three times the last-level cache to walk through. A step that captures is not among the timed. `material` is that
@@ -52,8 +56,8 @@ def time_steps(
     for _ in range(OBSERVED_STEPS):
         tokens = decoder.step(tokens).argmax(-1)
     decoder.observer = None
-    samples = []
-    for _ in range(WARM_UP_STEPS + steps):
+    samples: list[float] = []
+    while len(samples) < WARM_UP_STEPS + (steps if sum(samples) < within_s else min(steps, FEWEST_STEPS)):
         started = time.perf_counter()
         tokens = decoder.step(tokens).argmax(-1)
         _wait(device)
@@ -74,7 +78,7 @@ def time_steps(
         "density": meter.density,
         "context": workload.context,
         "cosine_deviation": workload.deviation or synthetic.COSINE_DEVIATION,
-        "steps": steps,
+        "steps": len(times),
         "kind": "measured",
         **parts,
         **(transfers(decoder, figures["median_us"]) if parts else {}),

@@ -141,7 +141,7 @@ class Card:
         self.made.append(f"{workload.id} on {device}")
         return self.made[-1]
 
-    def _run(self, workload, config, steps, device, dtype, material, samples_us):
+    def _run(self, workload, config, steps, device, dtype, material, samples_us, within_s):
         assert material == f"{workload.id} on {device}"
         self.runs.append((config, self.fractions[-1] if self.fractions else 1.0))
         batch = config.execution.batch_size

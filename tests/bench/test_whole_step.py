@@ -54,6 +54,13 @@ def test_whole_steps_are_timed_and_taken_apart(workload, config, micro_batches):
     assert all(row["start_us"] < row["end_us"] for row in timeline)
 
 
+@pytest.mark.parametrize(("steps", "timed"), [(9, 5), (3, 3)])
+def test_a_slow_step_is_timed_a_few_times_only(workload, steps, timed):
+    samples_us: list[float] = []
+    record, _ = whole_step.time_steps(workload, FUSED, steps, "cpu", torch.float32, samples_us=samples_us, within_s=0.0)
+    assert record["steps"] == len(samples_us) == timed
+
+
 def test_keys_may_be_spread_so_that_tables_sample_a_given_share(workload):
     shares = []
     for share in (0.042, 0.09):
