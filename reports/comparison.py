@@ -73,7 +73,8 @@ def _with_threads(trial: Trial) -> str:
 
 
 def _settings(trial: Trial) -> tuple:
-    return tuple(getattr(trial, name) for name in SAME)
+    """The config, which has every setting; of exact ways and of other tools' trials, which keep none, what is told."""
+    return (trial.config,) if trial.config else tuple(getattr(trial, name) for name in SAME)
 
 
 def _rows(words: Iterable[tuple[str, Callable[[Study], str]]], studies: tuple[Study, Study], equal: bool) -> tuple:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from truffle.reports.__main__ import main
-from truffle.reports.comparison import compare
+from truffle.reports.comparison import SAME, compare
 from truffle.reports.confidence import confidence
 from truffle.reports.failures import failures
 from truffle.reports.record import parse
@@ -57,6 +57,20 @@ def test_what_moved_is_told_by_intervals(folders):
     assert found.answers[0] == ("Answer", "Use lsh (12, 45) ball 1", "Keep the default: lsh (10, 150)")
     assert next(pair.speed for pair in found.pairs if pair.before.number == 2) == 2
     assert found.verdict == "17 trials in both: 1 faster, 1 errs more"
+
+
+def test_a_config_tells_apart_what_has_one_name(folders):
+    def change(study):
+        study["trials"][2]["config"], study["trials"][3]["config"] = '{"codes":"host"}', '{"codes":"device"}'
+
+    first, second = folders(change)
+    assert len(compare(first, second).pairs) == 16
+    assert len(compare(second, second).pairs) == 18
+
+    data = json.loads((second / "study.json").read_text(encoding="utf-8"))
+    data["trials"][3] |= {name: data["trials"][2].get(name) for name in SAME}
+    (second / "study.json").write_text(json.dumps(data), encoding="utf-8")
+    assert len(compare(second, second).pairs) == 18
 
 
 def test_names_of_one_study_alone_are_listed_apart(folders):
