@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from truffle.autotune.filling import OWN_LAYERS, Sampling, with_layers
+from truffle.autotune.filling import OWN_LAYERS, Sampling, adds_layers, with_layers
 from truffle.autotune.task_scores import TaskMeter
 from truffle.bench import accuracy
 from truffle.bench.accuracy import Setting
@@ -113,4 +113,4 @@ def accuracy_key(config: DecodeConfig) -> str:
 
 def _measured_parameters(config: DecodeConfig) -> MethodParameters:
     p = config.parameters
-    return with_layers(p, OWN_LAYERS) if isinstance(p, Sampling) and len(p.dense_layers) > len(OWN_LAYERS) else p
+    return with_layers(p, OWN_LAYERS) if isinstance(p, Sampling) and adds_layers(p.dense_layers) else p

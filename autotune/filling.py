@@ -1,7 +1,8 @@
 """What sampling leaves of the card's memory, filled with dense layers: how many that is, and how records write it.
 
-A sampled layer whose keys the host holds takes several times as long as one that the card attends exactly (about 600
-against 100 us a token at 96K, Llama-3.1-8B, batch 1), so that every layer that still fits is worth its place.
+A layer whose tables the host holds takes several times as long as one that the card attends exactly (about 600 against
+100 us a token at 96K, Llama-3.1-8B, batch 1), so that every layer that still fits is worth its place. A scanned layer
+takes less, by its share of the keys, and some of the place: there the search tells.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def default_tables(batch: int) -> DecodeConfig:
     """The paper's default for a batch: how keys are hashed and stored is the host's affair, and fills no card."""
     execution = DecodeConfig().execution.model_copy(update={"batch_size": batch})
     return DecodeConfig(parameters=PAPER_DEFAULT, execution=execution)
+
+
+def adds_layers(layers: tuple[int, ...]) -> bool:
+    """Whether some are not the methods' own."""
+    return not set(OWN_LAYERS).issuperset(layers)
 
 
 def with_layers(parameters: Sampling, layers: tuple[int, ...]) -> Sampling:

@@ -42,7 +42,7 @@ def other(among: BaseDistribution, value: Any, random: np.random.Generator) -> A
     scale, back = (np.log, np.exp) if among.log else (float, float)
     low, high, middle = scale(among.low), scale(among.high), scale(value)
     while True:
-        found = float(back(np.clip(random.normal(middle, (high - low) / REACH), low, high)))
+        found = float(np.clip(back(random.normal(middle, (high - low) / REACH)), among.low, among.high))
         found = round(found) if isinstance(among, IntDistribution) else found
         if found != value:
             return found

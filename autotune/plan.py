@@ -14,10 +14,11 @@ from truffle.autotune.memory import does_not_fit, memory
 from truffle.autotune.method_space import RANGES
 from truffle.autotune.mixed_space import MixedSpace
 from truffle.autotune.record import describe
+from truffle.autotune.scan_space import SCAN, places
 from truffle.autotune.setup import Setup
 from truffle.autotune.storage import require_same, require_same_kept
 from truffle.autotune.worker import known_study
-from truffle.model.config import DecodeConfig
+from truffle.model.config import DecodeConfig, LshParameters
 
 
 def dry_run(arguments: argparse.Namespace, setup: Setup, ways: list[Baseline], out: Path) -> int:
@@ -61,14 +62,16 @@ def _tried(space: MixedSpace, method: str) -> str:
     if isinstance(space, AccuracySpace):
         own = RANGES.get(method, ("K", "L", "min_hits", "family", "probing"))
         return f"{method} with {', '.join([*own, 'and what is exact beside it'])}"
-    if method in RANGES:
+    if method not in (LshParameters.method, SCAN):
         return f"{method} with {', '.join([*RANGES[method], 'batch size'])}"
     has_gpu = space.target.gpu is not None
+    dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
+    shared = (
+        f"sink, window, dense layers, batch size to {space.most_batch}, store format, threads in {space.threads}, ISA "
+        f"in {tuple(space.isas)}, kernels, pinning, waiting{dense}"
+    )
+    if method == SCAN:
+        return f"{method} with {', '.join(RANGES[method])}, {shared}, codes in {places(space)}"
     halves = ", the batch in one or two halves" if has_gpu and space.most_batch > 1 else ""
     on_gpu = ", sampled on the GPU or not" if space.may_sample_on_gpu else ""
-    dense = ", what is left of the GPU filled with dense layers or not" if space.may_fill else ""
-    return (
-        f"{method} with K, L, min_hits, probing, sink, window, dense layers, batch size to {space.most_batch}, store "
-        f"format, threads in {space.threads}, ISA in {tuple(space.isas)}, kernels, pinning, waiting, fused or not"
-        f"{halves}{on_gpu}{dense}"
-    )
+    return f"{method} with K, L, min_hits, probing, {shared}, fused or not{halves}{on_gpu}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from truffle.autotune.filling import OWN_LAYERS, written
+from truffle.autotune.filling import OWN_LAYERS, adds_layers, read, written
 from truffle.autotune.memory import Memory
 from truffle.autotune.method_space import label
 from truffle.model.config import FUSED, SEPARATE, DecodeConfig, DenseParameters, LshParameters
@@ -85,7 +85,7 @@ class TrialRecord:
     @property
     def filled(self) -> bool:
         """Whether more layers are dense than the method's own, with which its accuracy was measured."""
-        return self.dense_layers not in (None, written(OWN_LAYERS))
+        return adds_layers(read(self.dense_layers))
 
     @property
     def merit(self) -> float:

@@ -15,7 +15,7 @@ from truffle.bench.vram import limit_vram
 from truffle.bench.workloads import Workload
 from truffle.model.config import DecodeConfig
 
-STEPS, WITHIN_S = 20, 10.0  # of a step that takes a third of a second and more, fewer tell enough
+STEPS, WITHIN_S = 20, 10.0  # of a step that takes half a second and more, fewer tell enough
 
 
 class WholeLayers:

@@ -43,7 +43,7 @@ def time_steps(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Decode `steps` steps of the whole model; returns a record and the timeline's, a layer of each lane.
 
-    Once they have taken `within_s` seconds, five timed ones do.
+    Once those that are timed have taken `within_s` seconds, five do.
 
     Sampled layers have exact slots of their own, but share stores and tables with as many others as leaves more than
     three times the last-level cache to walk through. A step that captures is not among the timed. `material` is that
@@ -57,11 +57,14 @@ def time_steps(
         tokens = decoder.step(tokens).argmax(-1)
     decoder.observer = None
     samples: list[float] = []
-    while len(samples) < WARM_UP_STEPS + (steps if sum(samples) < within_s else min(steps, FEWEST_STEPS)):
+    timed = steps
+    while len(samples) < WARM_UP_STEPS + timed:
         started = time.perf_counter()
         tokens = decoder.step(tokens).argmax(-1)
         _wait(device)
         samples.append(time.perf_counter() - started)
+        if sum(samples[WARM_UP_STEPS:]) > within_s:
+            timed = min(steps, FEWEST_STEPS)
     times = np.array(samples[WARM_UP_STEPS:])
     if samples_us is not None:
         samples_us += microseconds(times)

@@ -15,14 +15,19 @@ def _unsynced(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory):
+    """A cache folder without a calibration, with the models that were converted once."""
+    folder, models = tmp_path_factory.mktemp("cache"), cache_folder() / "models"
+    (folder / "truffle").mkdir()
+    if models.is_dir():
+        (folder / "truffle/models").symlink_to(models)
+    return folder
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _uncalibrated(tmp_path_factory):
+def _uncalibrated(_cache):
     """What `calibrate` and `backtest --keep` left in the user's cache would be taken for estimates here."""
-    models = cache_folder() / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    empty = tmp_path_factory.mktemp("cache")
-    (empty / "truffle").mkdir()
-    (empty / "truffle/models").symlink_to(models)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(empty))
+        patch.setenv("XDG_CACHE_HOME", str(_cache))
         yield

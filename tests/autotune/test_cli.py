@@ -129,6 +129,8 @@ def test_a_dry_run_says_what_would_be_tried_and_writes_nothing(capsys, tmp_path,
     printed = capsys.readouterr().out
     assert "on rtx-4090 held to 20.0 GiB with" in printed
     assert "exact, all on the GPU: no: needs 28.9 GB of the GPU's usable 19.3 GB" in printed
+    assert main(["--gpu", "none", "--workload", "llama-3.2-1b@8k", "--dry-run", "--methods", "lsh,scan"]) == 0
+    assert "kernels, pinning, waiting, codes in ('host',)" in " ".join(capsys.readouterr().out.split())
     assert list(tmp_path.iterdir()) == []
 
 

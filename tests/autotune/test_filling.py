@@ -150,6 +150,8 @@ def test_accuracy_is_measured_with_the_methods_own_layers_at_most(monkeypatch):
     assert accuracy_key(filled()) == accuracy_key(DecodeConfig(parameters=LshParameters()))
     scans = [DecodeConfig(parameters=ScanParameters(dense_layers=layers)) for layers in (MORE, (0, 16), (0,))]
     assert accuracy_key(scans[0]) == accuracy_key(scans[1]) != accuracy_key(scans[2])
+    one_more = DecodeConfig(parameters=LshParameters(dense_layers=(0, 1)))  # of a model without a layer 16
+    assert accuracy_key(one_more) == accuracy_key(filled())
 
 
 def test_record_answer_study_and_tuned_file_say_which_layers_are_dense():
@@ -170,8 +172,9 @@ def test_record_answer_study_and_tuned_file_say_which_layers_are_dense():
     assert any("accuracy was measured with layers 0,16 dense alone" in note for note in notes)
 
 
-def test_nothing_is_said_where_nothing_is_filled():
-    there, points = space(), [record(0, 0.01, 20.0, origin="default", dense_layers="0,16", **FIGURES)]
+@pytest.mark.parametrize("layers", ["0,16", "0", ""])
+def test_nothing_is_said_where_nothing_is_filled(layers):
+    there, points = space(), [record(0, 0.01, 20.0, origin="default", dense_layers=layers, **FIGURES)]
     answer = decide(points, EXACT, 0.02)
     detail = study_record(answer, [EXACT], points, there.target, there.workload)["answer"]["detail"]
     assert not any("dense layers" in sentence or "dense alone" in sentence for sentence in detail)

@@ -197,4 +197,6 @@ def test_a_neighbour_is_another_value_and_a_number_a_near_one():
     assert np.median(np.abs(np.log(near) - np.log(64))) < np.log(512) / 6
     share = [other(FloatDistribution(0.005, 0.3, log=True), 0.3, random) for _ in range(100)]
     assert all(0.005 <= value < 0.3 for value in share)
+    edge = [other(FloatDistribution(0.002, 0.1, log=True), 0.099, random) for _ in range(50)]
+    assert max(edge) == 0.1, "and not what its logarithm comes back as"
     assert {other(IntDistribution(0, 1), 0, random) for _ in range(20)} == {1}
